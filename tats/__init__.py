@@ -1,0 +1,1 @@
+"""TATS: long, token-based video generation."""

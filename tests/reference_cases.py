@@ -1,8 +1,9 @@
 """Reference cases: inputs and outputs of the published system, and the comparison with ours.
 
-A case is a folder of `tests/reference/` with `meta.json` (what was run, and per output how far two ways of computing it
-in the published code itself lie apart), `inputs.npz`, `outputs.npz` and, for some, checkpoints. `case.check(key, value)`
-compares and remembers the largest difference; `python tests/parity.py` makes the table of `docs/parity.md` from that.
+A case is a folder of `tests/reference/` with `meta.json` (what was run, and per output how far two ways of computing
+it in the published code itself lie apart), `inputs.npz`, `outputs.npz` and, for some, checkpoints.
+`case.check(key, value)` compares and remembers the largest difference; `make parity` makes the table of
+`docs/parity.md` from that.
 """
 
 import atexit

@@ -1,0 +1,302 @@
+"""One self-contained HTML page: videos, curves, scores and settings of a run, nothing loaded from elsewhere.
+
+page = Page("A run", "what it is")
+page.section("Samples", "sixteen frames each")
+page.grid({"red_circle": [Clip(frames, "seed 0")]})
+page.write("runs/demo/index.html")
+"""
+
+import base64
+import re
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tats.flags import REQUIRED, UserError, arg, parse
+from tats.metrics.counts import Count
+from tats.plot import Curve, draw_curves, find_metrics
+from tats.report_style import FRAME, SCRIPT, STYLE
+
+MAX_BYTES = 20_000_000  # pages beyond this are refused: they no longer open well on a phone
+SHOWN_WIDTH = 144  # pixels that a small clip is enlarged to, about, by a whole factor
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A video and what is said about it. `frames`: uint8 [T, H, W, 3] (array or tensor), or the path of an mp4."""
+
+    frames: Any
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two videos of equal shape that play in step, side by side in one picture, each with its own small heading."""
+
+    left: Any
+    right: Any
+    names: tuple[str, str] = ("original", "reconstruction")
+    caption: str = ""
+
+
+class Page:
+    """A page that is built from top to bottom, section after section, and written once.
+
+    Every text is escaped. Videos are embedded as H.264 (yuv420p, index in front), small ones enlarged by a whole
+    factor. `write` refuses a page beyond `max_bytes`.
+    """
+
+    def __init__(self, title: str, lead: str = "", *, fps: float = 8, max_bytes: int = MAX_BYTES):
+        self.title, self.lead, self.fps, self.max_bytes = title, lead, fps, max_bytes
+        self._parts: list[str] = []
+        self._sections: list[tuple[str, str]] = []  # (id, title)
+
+    def section(self, title: str, note: str = "") -> None:
+        """Begin a section; what is added afterwards stands in it, and the head of the page links to it."""
+        if self._sections:
+            self._parts.append("</section>")
+        word = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-") or "section"
+        place = f"{word}-{len(self._sections) + 1}"
+        self._sections.append((place, title))
+        self._parts.append(f'<section aria-labelledby="{place}">\n<h2 id="{place}">{escape(title)}</h2>')
+        if note:
+            self.text(note)
+
+    def heading(self, title: str) -> None:
+        """A heading inside a section."""
+        self._add(f"<h3>{escape(title)}</h3>")
+
+    def text(self, text: str) -> None:
+        """Plain text; blank lines part paragraphs."""
+        for paragraph in re.split(r"\n\s*\n", text.strip()):
+            self._add(f"<p>{escape(paragraph)}</p>")
+
+    def code(self, text: str, caption: str = "") -> None:
+        """Commands or settings, as they were given."""
+        self._figure(f'<pre tabindex="0">{escape(text.strip())}</pre>', caption, "wide")
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> None:
+        """A table; the first cell of a row names the row, numbers are rounded and aligned to the right."""
+        head = "".join(f'<th scope="col">{escape(str(name))}</th>' for name in columns)
+        body = []
+        for row in rows:
+            if len(row) != len(columns):
+                raise ValueError(f"a row has {len(row)} cells, the table {len(columns)} columns: {list(row)}")
+            cells = [f'<th scope="row">{escape(cell_text(row[0]))}</th>']
+            for cell in row[1:]:
+                kind = ' class="number"' if isinstance(cell, (int, float, Count)) else ""
+                cells.append(f"<td{kind}>{escape(cell_text(cell))}</td>")
+            body.append(f"<tr>{''.join(cells)}</tr>")
+        title = f"<caption>{escape(caption)}</caption>" if caption else ""
+        rows_html = "\n".join(body)
+        self._add(
+            f'<div class="scroll" tabindex="0" role="group" aria-label="{escape(caption or "table")}"><table>{title}\n'
+            f"<thead><tr>{head}</tr></thead>\n<tbody>\n{rows_html}\n</tbody></table></div>"
+        )
+
+    def scores(self, scores: Mapping[str, Mapping[str, Any]], caption: str = "", first: str = "score") -> None:
+        """Scores of several subjects side by side: {subject: {score: Count or number or text}}.
+
+        A `Count` shows its share, 95 % Wilson interval and counts. A score that a subject lacks shows as a dash.
+        """
+        names = list(dict.fromkeys(name for column in scores.values() for name in column))
+        rows = [[name, *(column.get(name, "–") for column in scores.values())] for name in names]
+        self.table([first, *scores], rows, caption)
+
+    def videos(self, clips: Iterable[Clip]) -> None:
+        """Videos in a row that wraps, each with its caption."""
+        self._add(f'<div class="clips">{"".join(self._video(clip.frames, clip.caption) for clip in clips)}</div>')
+
+    def pairs(self, pairs: Iterable[Pair]) -> None:
+        """Pairs of videos: original | reconstruction, sample | nearest training clip."""
+        figures = [self._video(side_by_side(pair.left, pair.right), pair.caption, pair.names) for pair in pairs]
+        self._add(f'<div class="clips">{"".join(figures)}</div>')
+
+    def grid(self, groups: Mapping[str, Iterable[Clip]]) -> None:
+        """Videos by group, a group a row: the samples of every class."""
+        for name, clips in groups.items():
+            figures = "".join(self._video(clip.frames, clip.caption, about=name) for clip in clips)
+            self._add(f'<div class="group"><h3>{escape(name)}</h3><div class="clips">{figures}</div></div>')
+
+    def curves(self, curves: Mapping[str, Curve], title: str, *, log: bool | None = None, y_label: str = "") -> None:
+        """A diagram of curves over steps. `log`: a logarithmic value axis; None decides by the range of the values."""
+        if any(len(curve.steps) for curve in curves.values()):
+            self._figure(draw_curves(curves, title, log=log, y_label=y_label), title, "curve")
+        else:
+            self.text(f"{title}: nothing was logged.")
+
+    def write(self, path: str | Path) -> Path:
+        """Write the page, whole or not at all.
+
+        Raises:
+            UserError: the page is larger than `max_bytes`.
+        """
+        data = self.html().encode()
+        if len(data) > self.max_bytes:
+            raise UserError(
+                f"the page takes {len(data) / 1e6:.1f} MB, at most {self.max_bytes / 1e6:.0f} MB are allowed: "
+                f"show fewer or shorter videos"
+            )
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".part")
+        partial.write_bytes(data)
+        partial.replace(path)
+        return path
+
+    def html(self) -> str:
+        """The whole page as text."""
+        links = "".join(f'<li><a href="#{place}">{escape(title)}</a></li>' for place, title in self._sections)
+        menu = f'<nav aria-label="Sections"><ul>{links}</ul></nav>' if len(self._sections) > 1 else ""
+        lead = f"<p>{escape(self.lead)}</p>" if self.lead else ""
+        body = "\n".join(self._parts) + ("\n</section>" if self._sections else "")
+        return FRAME.format(title=escape(self.title), style=STYLE, lead=lead, menu=menu, body=body, script=SCRIPT)
+
+    def _add(self, html: str) -> None:
+        self._parts.append(html)
+
+    def _figure(self, inner: str, caption: str, kind: str) -> None:
+        title = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+        self._add(f'<figure class="{kind}">{inner}{title}</figure>')
+
+    def _video(self, frames: Any, caption: str, names: tuple[str, str] | None = None, about: str = "") -> str:
+        """One video with what stands above and below it."""
+        data, width, height = embed(frames, self.fps)
+        label = ", ".join(word for word in (about, " and ".join(names or ()), caption) if word) or "video"
+        heads = "".join(f"<span>{escape(name)}</span>" for name in names or ())
+        above = f'<div class="heads">{heads}</div>' if heads else ""
+        below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+        return (
+            f'<figure class="clip" style="width:{width}px">{above}'
+            f'<video autoplay loop muted playsinline controls width="{width}" height="{height}" '
+            f'aria-label="{escape(label)}" src="data:video/mp4;base64,{data}"></video>{below}</figure>'
+        )
+
+
+def cell_text(value: Any) -> str:
+    """What a table shows of a value: numbers with four digits, whole numbers in groups of three, None as a dash."""
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", "\u202f")
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1e4 else f"{value:,.0f}".replace(",", "\u202f")
+    return str(value)
+
+
+def side_by_side(left: Any, right: Any) -> np.ndarray:
+    """Two videos uint8 [T, H, W, 3] of equal height as one, with a grey line between them; the shorter one waits."""
+    a, b = pixels(left), pixels(right)
+    if a.shape[1] != b.shape[1]:
+        raise ValueError(f"videos side by side need the same height, got {a.shape[1]} and {b.shape[1]}")
+    length = max(len(a), len(b))
+    a, b = (np.concatenate([v, v[-1:].repeat(length - len(v), 0)]) for v in (a, b))
+    line = np.full((length, a.shape[1], max(2, a.shape[2] // 16), 3), 128, np.uint8)
+    return np.concatenate([a, line, b], axis=2)
+
+
+def pixels(frames: Any) -> np.ndarray:
+    """A video as a uint8 array [T, H, W, 3], from an array or a tensor."""
+    array = frames.detach().cpu().numpy() if hasattr(frames, "detach") else np.asarray(frames)
+    if array.dtype != np.uint8 or array.ndim != 4 or array.shape[-1] != 3 or not len(array):
+        raise ValueError(f"frames must be uint8 [T, H, W, 3] with T >= 1, got {array.dtype} {list(array.shape)}")
+    return array
+
+
+def embed(frames: Any, fps: float) -> tuple[str, int, int]:
+    """A video as base64 text of an mp4, with the width and height it is shown at.
+
+    `frames`: uint8 [T, H, W, 3], or the path of an mp4 that is taken as it is. Small frames are enlarged by a whole
+    factor before they are compressed, which keeps the edges of their pixels, and their colours, sharp.
+    """
+    if isinstance(frames, (str, Path)):
+        return _embed_file(Path(frames))
+    array = pixels(frames)
+    factor = max(1, round(SHOWN_WIDTH / array.shape[1]))
+    array = array.repeat(factor, axis=1).repeat(factor, axis=2)
+    data = _compress(array, fps)
+    return base64.b64encode(data).decode(), array.shape[2], array.shape[1]
+
+
+def _compress(frames: np.ndarray, fps: float) -> bytes:
+    """H.264, yuv420p, index in front. Odd sizes grow by one row or column."""
+    import av
+
+    frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
+    with tempfile.TemporaryDirectory() as folder:  # a file, because the index is moved to the front at the end
+        path = Path(folder) / "video.mp4"
+        with av.open(str(path), "w", options={"movflags": "faststart"}) as file:
+            stream = file.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options={"crf": "20"})
+            stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
+            for frame in frames:
+                file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
+            file.mux(stream.encode(None))
+        return path.read_bytes()
+
+
+def _embed_file(path: Path) -> tuple[str, int, int]:
+    """An mp4 as it is, shown at its own size or, when it is small, enlarged by a whole factor."""
+    import av
+
+    with av.open(str(path)) as file:
+        width, height = file.streams.video[0].width, file.streams.video[0].height
+    factor = max(1, round(SHOWN_WIDTH / height))
+    return base64.b64encode(path.read_bytes()).decode(), width * factor, height * factor
+
+
+@dataclass(frozen=True)
+class ReportConfig:
+    """A page about a run: its curves and its settings, in one file that needs nothing else."""
+
+    run: str = arg(REQUIRED, "folder of a training run (`tats report RUN` works as well)")
+    out: str | None = arg(None, "the page to write; without it, report.html in the run's folder")
+
+
+def run_page(folder: Path) -> Page:
+    """The page of a training run: a diagram for every logged value, train and test together, and its settings.
+
+    Raises:
+        UserError: the folder is missing, or holds neither curves nor settings.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--run {folder} is not a folder: give the folder that a training run wrote")
+    curves, settings = find_metrics(folder), sorted(folder.rglob("*.yaml"))
+    if not curves and not settings:
+        raise UserError(f"--run {folder} holds no metrics.csv and no settings: give the folder that a run wrote")
+    page = Page(f"Run {folder.resolve().name}", f"Made from what training wrote below {folder}.")
+    page.section("Curves", "" if curves else "No metrics.csv was found below this folder.")
+    for title, group in grouped(curves).items():
+        page.curves(group, title)
+    page.section("Settings")
+    for path in settings:
+        page.code(path.read_text(encoding="utf-8", errors="replace"), str(path.relative_to(folder)))
+    return page
+
+
+def grouped(curves: Mapping[str, Curve]) -> dict[str, dict[str, Curve]]:
+    """Curves that belong in one diagram: `train/loss`, `train/loss_epoch` and `val/loss` all go under `loss`."""
+    groups: dict[str, dict[str, Curve]] = {}
+    for name, curve in sorted(curves.items()):
+        title = re.sub(r"_(step|epoch)$", "", name.rsplit("/", 1)[-1])
+        title = re.sub(r"^(train|val|test)_", "", title)
+        groups.setdefault(title, {})[name] = curve
+    return groups
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """`tats report RUN [--out FILE]`."""
+    words = list(sys.argv[1:] if argv is None else argv)
+    if words and not words[0].startswith("-"):
+        words.insert(0, "--run")
+    config = parse(ReportConfig, words, "tats report")
+    folder = Path(config.run)
+    print(run_page(folder).write(config.out or folder / "report.html"))

@@ -1,0 +1,173 @@
+"""The codebook: nearest code, moving averages, a start from data, and another chance for codes that nothing uses."""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tats import kernels
+from tats.vqgan.draws import Candidates, Draws, total
+
+DECAY = 0.99  # of the moving averages
+SMOOTHING = 1e-7  # added to every count, so that no code divides by zero
+COMMITMENT = 0.25
+
+
+@dataclass(frozen=True)
+class Quantized:
+    """What the codebook made of a batch.
+
+    codes int64 [B, t, h, w], None where the codebook was left out; embeddings [B, D, t, h, w], whose gradient goes
+    straight to the encoder; commitment, a scalar to be minimised; perplexity, the effective number of codes in use.
+    """
+
+    codes: Tensor | None
+    embeddings: Tensor
+    commitment: Tensor
+    perplexity: Tensor
+
+
+class Codebook(nn.Module):
+    """`n_codes` vectors that follow the data. All of its state is in three buffers with the released names.
+
+    embeddings [K, D]: the codes. N [K]: moving average of how often each is chosen; all zero before the start.
+    z_avg [K, D]: moving average of the sum of the vectors that chose it.
+    """
+
+    embeddings: Tensor
+    N: Tensor
+    z_avg: Tensor
+
+    def __init__(self, n_codes: int, width: int, restart_thres: float = 1.0, restart: bool = True, start: str = "data"):
+        super().__init__()
+        self.restart_thres, self.restart, self.start = restart_thres, restart, start
+        self.register_buffer("embeddings", torch.randn(n_codes, width))
+        self.register_buffer("N", torch.zeros(n_codes))
+        self.register_buffer("z_avg", self.embeddings.clone())
+        self._counts: Tensor | None = None  # of the batches held back, until `update`
+        self._sums: Tensor | None = None
+        self._candidates: Candidates | None = None
+        self._draws = Draws()  # of the last batch collected
+        self._known_started = False
+
+    @property
+    def n_codes(self) -> int:
+        """Number of codes."""
+        return len(self.embeddings)
+
+    @property
+    def started(self) -> bool:
+        """Whether the codes come from data: some count is not zero. True for every loaded codebook that has trained."""
+        if not self._known_started:
+            self._known_started = bool(self.N.any())
+        return self._known_started
+
+    def reset(self) -> None:
+        """Forget the counts: the next batch in training mode starts the codes anew."""
+        self.N.zero_()
+        self._known_started = False
+        self._counts = self._sums = self._candidates = None
+
+    def nearest(self, z: Tensor) -> Tensor:
+        """z [B, D, t, h, w] -> codes int64 [B, t, h, w]"""
+        if z.ndim != 5 or z.shape[1] != self.embeddings.shape[1]:
+            raise ValueError(f"z must be [B, {self.embeddings.shape[1]}, t, h, w], got {tuple(z.shape)}")
+        flat = z.detach().movedim(1, -1).flatten(0, 3)  # [B*t*h*w, D]
+        return kernels.nearest_code(flat, self.embeddings).view(z.shape[0], *z.shape[2:])
+
+    def lookup(self, codes: Tensor) -> Tensor:
+        """codes int64 [B, t, h, w] -> [B, D, t, h, w]"""
+        return F.embedding(codes, self.embeddings).movedim(-1, 1)
+
+    def skip(self, z: Tensor) -> Quantized:
+        """The embeddings as they come, as if every vector had a code of its own."""
+        return Quantized(None, z, z.new_zeros(()), z.new_zeros(()))
+
+    def forward(self, z: Tensor, draws: Draws | None = None, *, hold: bool = False) -> Quantized:
+        """Replace every vector by its nearest code.  z [B, D, t, h, w]
+
+        In training mode the codes move towards the vectors after the replacement; with `hold` only once `update` is
+        called. `draws` holds the randomness of start and restart (fresh from torch's generator if None).
+        """
+        with torch.autocast(z.device.type, enabled=False):
+            z = z.float() if z.dtype in (torch.float16, torch.bfloat16) else z
+            draws = draws or Draws()
+            flat = z.detach().movedim(1, -1).flatten(0, 3)  # [B*t*h*w, D]
+            if self.training and not self.started:
+                self.begin(flat, len(z), draws)
+            codes = self.nearest(z)
+            e = self.lookup(codes)
+            commitment = COMMITMENT * F.mse_loss(z, e)
+            counts = torch.bincount(codes.flatten(), minlength=self.n_codes).to(flat.dtype)  # [K]
+            if self.training:
+                self.collect(flat, codes.flatten(), counts, len(z), draws)
+                if not hold:
+                    self.update()
+            share = counts / counts.sum()
+            perplexity = torch.exp(-(share * torch.log(share + 1e-10)).sum())
+            return Quantized(codes, (e - z).detach() + z, commitment, perplexity)
+
+    @torch.no_grad()
+    def begin(self, flat: Tensor, clips: int, draws: Draws) -> None:
+        """Start from data: random vectors of the (global) batch become the codes, or the means of its clusters."""
+        candidates = Candidates(self.n_codes, "start")
+        candidates.add(flat, clips, draws)
+        codes = candidates.finish(draws)  # [K, D]
+        counts = torch.ones_like(self.N)
+        if self.start == "kmeans":
+            codes, counts = cluster(flat, codes)
+        self.embeddings.copy_(codes)
+        self.z_avg.copy_(codes * counts[:, None])
+        self.N.copy_(counts)
+        self._known_started = True
+
+    @torch.no_grad()
+    def collect(self, flat: Tensor, codes: Tensor, counts: Tensor, clips: int, draws: Draws) -> None:
+        """Add one batch to what the next `update` will use.  flat [n, D], codes [n], counts [K]"""
+        sums = torch.zeros_like(self.z_avg).index_add_(0, codes, flat.to(self.z_avg.dtype))  # [K, D]
+        if self._counts is None or self._sums is None:
+            self._counts, self._sums = counts.clone(), sums
+        else:
+            self._counts += counts
+            self._sums += sums
+        if self.restart:
+            if self._candidates is None:
+                self._candidates = Candidates(self.n_codes, "restart")
+            self._candidates.add(flat, clips, draws)
+        self._draws = draws
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the averages by what was collected, all processes together; then give unused codes another vector."""
+        if self._counts is None or self._sums is None:
+            return
+        total(self._counts)
+        total(self._sums)
+        self.N.mul_(DECAY).add_(self._counts, alpha=1 - DECAY)
+        self.z_avg.mul_(DECAY).add_(self._sums, alpha=1 - DECAY)
+        n = self.N.sum()
+        weights = (self.N + SMOOTHING) / (n + self.n_codes * SMOOTHING) * n  # [K]
+        self.embeddings.copy_(self.z_avg / weights[:, None])
+        if self._candidates is not None:
+            fresh = self._candidates.finish(self._draws)  # [K, D]
+            unused = self.N.lt(self.restart_thres)
+            self.embeddings.copy_(torch.where(unused[:, None], fresh, self.embeddings))
+        self._counts = self._sums = self._candidates = None
+
+
+def cluster(flat: Tensor, codes: Tensor, rounds: int = 20) -> tuple[Tensor, Tensor]:
+    """k-means over the vectors of all processes.  flat [n, D], codes [K, D] to begin with -> codes [K, D], counts [K]
+
+    A cluster that nothing chooses keeps its vector and counts as one.
+    """
+    counts = torch.ones_like(codes[:, 0])
+    for _ in range(rounds):
+        nearest = kernels.nearest_code(flat, codes)
+        counts = torch.bincount(nearest, minlength=len(codes)).to(codes.dtype)
+        sums = torch.zeros_like(codes).index_add_(0, nearest, flat.to(codes.dtype))
+        total(counts)
+        total(sums)
+        used = counts > 0
+        codes = torch.where(used[:, None], sums / counts.clamp(min=1)[:, None], codes)
+    return codes, counts.clamp(min=1)

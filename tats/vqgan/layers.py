@@ -1,0 +1,69 @@
+"""The layers of encoder and decoder: convolutions that keep the size, residual blocks, normalisation."""
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+Size3 = tuple[int, int, int]
+
+
+def same_padding(kernel: int, strides: Size3) -> tuple[int, ...]:
+    """Padding that makes the output `input / stride` long, in F.pad's order (last axis first): the odd one in front."""
+    sides: list[int] = []
+    for stride in reversed(strides):
+        total = kernel - stride
+        sides += [total - total // 2, total // 2]
+    return tuple(sides)
+
+
+class SameConv3d(nn.Module):
+    """3D convolution whose output has the input's size divided by the stride."""
+
+    def __init__(self, n_in: int, n_out: int, kernel: int, strides: Size3 = (1, 1, 1), padding_type: str = "replicate"):
+        super().__init__()
+        self.padding_type = padding_type
+        self.sides = same_padding(kernel, strides)
+        even = self.sides[::2] == self.sides[1::2]
+        zeros = padding_type == "constant" and even  # zeros on both sides alike: the convolution pads by itself
+        width, height, time = self.sides[::2] if zeros else (0, 0, 0)
+        self.pads_outside = not zeros and any(self.sides)
+        self.conv = nn.Conv3d(n_in, n_out, kernel, stride=strides, padding=(time, height, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.pads_outside:
+            x = F.pad(x, self.sides, mode=self.padding_type)
+        return self.conv(x)
+
+
+class SameConvTranspose3d(nn.Module):
+    """Transposed 3D convolution whose output has the input's size times the stride."""
+
+    def __init__(self, n_in: int, n_out: int, kernel: int, strides: Size3):
+        super().__init__()
+        self.sides = same_padding(kernel, strides)
+        self.convt = nn.ConvTranspose3d(n_in, n_out, kernel, stride=strides, padding=kernel - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.convt(F.pad(x, self.sides, mode="replicate"))
+
+
+def norm(channels: int, norm_type: str) -> nn.Module:
+    """Normalisation over groups of channels of one clip, or over the batch."""
+    if norm_type == "group":
+        return nn.GroupNorm(32, channels, eps=1e-6)
+    return nn.BatchNorm3d(channels)
+
+
+class ResBlock(nn.Module):
+    """x + two convolutions, each after normalisation and SiLU. Same channels in and out."""
+
+    def __init__(self, channels: int, norm_type: str):
+        super().__init__()
+        self.norm1 = norm(channels, norm_type)
+        self.conv1 = SameConv3d(channels, channels, 3)
+        self.norm2 = norm(channels, norm_type)
+        self.conv2 = SameConv3d(channels, channels, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.conv1(F.silu(self.norm1(x), inplace=not self.training))
+        y = self.conv2(F.silu(self.norm2(y), inplace=not self.training))
+        return x + y

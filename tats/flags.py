@@ -69,6 +69,11 @@ class Flag:
     aliases: tuple[str, ...]
 
     @property
+    def key(self) -> str:
+        """Its name; for a field that is no flag its place, because it may share the name of a flag of another group."""
+        return self.name if self.is_flag else ".".join((*self.path, self.name))
+
+    @property
     def negative(self) -> str | None:
         """The spelling that switches it off: --no_x for --x, and --x for --no_x."""
         if length(self.kind) != 0:
@@ -101,7 +106,7 @@ def collect(cls: type, path: tuple[str, ...] = (), group: str = "options", given
     """Every field of the config class and of its groups, in order.
 
     Raises:
-        TypeError: two fields share a name; names are unique over a script.
+        TypeError: two flags share a name; names of flags are unique over a script.
     """
     found: list[Flag] = []
     hints = _hints(cls)
@@ -120,10 +125,10 @@ def collect(cls: type, path: tuple[str, ...] = (), group: str = "options", given
         aliases = tuple(meta.get("aliases", ()))
         entry = (meta.get("help", ""), meta.get("choices"), meta.get("flag", True), aliases)
         found.append(Flag(field.name, path, group, hints[field.name], default, *entry))
-    names = [each for flag in found for each in (flag.name, *flag.aliases)]
+    names = [each for flag in found if flag.is_flag for each in (flag.name, *flag.aliases)]
     for name in names:
         if names.count(name) > 1:
-            raise TypeError(f"two fields of {cls.__name__} and its groups are called '{name}'")
+            raise TypeError(f"two flags of {cls.__name__} and its groups are called '{name}'")
     return found
 
 
@@ -142,15 +147,11 @@ def _notes(cls: type) -> dict[str, tuple[int | str, str]]:
 
 
 def build(cls: type[Config], flags: list[Flag], values: Mapping[str, Any], path: tuple[str, ...] = ()) -> Config:
-    """The config object from values by flag name; groups are built first."""
-    inside: dict[str, Any] = {}
-    hints = _hints(cls)
-    for field in dataclasses.fields(typing.cast(Any, cls)):
-        if dataclasses.is_dataclass(hints[field.name]):
-            inner = typing.cast(type, hints[field.name])
-            inside[field.name] = build(inner, flags, values, (*path, field.name))
-        else:
-            inside[field.name] = values[field.name]
+    """The config object from values by `Flag.key`; groups are built first."""
+    inside: dict[str, Any] = {flag.name: values[flag.key] for flag in flags if flag.path == path}
+    for name, kind in _hints(cls).items():
+        if dataclasses.is_dataclass(kind):
+            inside[name] = build(typing.cast(type, kind), flags, values, (*path, name))
     return cls(**inside)
 
 
@@ -170,14 +171,14 @@ def parse(cls: type[Config], argv: Sequence[str] | None = None, prog: str | None
     if line.help:
         print(write_help(typing.cast(type, cls), flags, notes, prog or _prog()), end="")
         raise SystemExit(0)
-    values = {flag.name: flag.default for flag in flags}
+    values = {flag.key: flag.default for flag in flags}
     noted: dict[str, str] = {}
     for path in line.files:
         chosen, mentioned = read_yaml(flags, notes, path)
         values.update(chosen)
         noted.update(mentioned)
     values.update(line.values)
-    missing = [flag for flag in flags if values[flag.name] is REQUIRED]
+    missing = [flag for flag in flags if values[flag.key] is REQUIRED]
     if line.print_config and missing:
         print(
             dump({flag.name: None if flag in missing else values[flag.name] for flag in flags if flag.is_flag}), end=""
@@ -215,14 +216,14 @@ def run(main: Callable[[], Any]) -> None:
 
 
 def to_dict(config: Any) -> dict[str, Any]:
-    """Every field of the config and its groups in one flat dict of plain values: tuples become lists, paths text."""
+    """Every field of the config and its groups in one flat dict of plain values: tuples become lists, paths text.
+    Where a field that is no flag shares the name of a flag, the flag's value stands."""
     found: dict[str, Any] = {}
-    for field in dataclasses.fields(config):
-        value = getattr(config, field.name)
-        if dataclasses.is_dataclass(value):
-            found.update(to_dict(value))
-        else:
-            found[field.name] = _plain(value)
+    for flag in sorted(collect(type(config)), key=lambda flag: not flag.is_flag):
+        owner = config
+        for name in flag.path:
+            owner = getattr(owner, name)
+        found.setdefault(flag.name, _plain(getattr(owner, flag.name)))
     return found
 
 
@@ -241,14 +242,15 @@ def from_dict(cls: type[Config], values: Mapping[str, Any], source: str = "setti
         UserError: an unknown key, a missing or a wrong value; `source` names where they come from.
     """
     flags = collect(typing.cast(type, cls))
-    by_name = {flag.name: flag for flag in flags}
-    chosen = {flag.name: flag.default for flag in flags}
+    chosen = {flag.key: flag.default for flag in flags}
     for key, value in values.items():
-        if key not in by_name:
-            raise UserError(f"{source}: unknown key '{key}'{nearest(key, by_name)}")
-        chosen[key] = by_name[key].convert(value, f"{source}: {key}")
+        owners = [flag for flag in flags if flag.name == key]
+        if not owners:
+            raise UserError(f"{source}: unknown key '{key}'{nearest(key, [flag.name for flag in flags])}")
+        for flag in owners:
+            chosen[flag.key] = flag.convert(value, f"{source}: {key}")
     for flag in flags:
-        if chosen[flag.name] is REQUIRED:
+        if chosen[flag.key] is REQUIRED:
             raise UserError(f"{source}: '{flag.name}' is missing")
     return build(cls, flags, chosen)
 

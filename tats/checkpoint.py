@@ -1,0 +1,300 @@
+"""Models from files and back: released checkpoints, our own, and folders with `model.safetensors`.
+
+    gpt, vqgan = load_pair("gpt.ckpt", "vqgan.ckpt", device="cuda")
+    save(vqgan, "folder/")
+
+Nothing that a file holds is executed (see `tats.unpickle`). Tensors are read when they are used: critics, perceptual
+weights, optimizer states and attention masks of a released file cost neither time nor memory.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from tats import published, unpickle
+from tats.flags import UserError, from_dict, to_dict
+from tats.gpt.config import GPTConfig
+from tats.gpt.model import GPT
+from tats.vqgan.config import VQGANConfig
+from tats.vqgan.model import VQGAN
+
+Device = str | torch.device
+Model = TypeVar("Model", bound=nn.Module)
+
+CONFIGS = {"vqgan": VQGANConfig, "gpt": GPTConfig}
+CALLED = {"vqgan": "a VQGAN", "gpt": "a transformer"}
+FORMAT = 1  # of our folders
+_CRITICS = ("image_discriminator.", "video_discriminator.", "perceptual_model.")
+_NO_FUNCTION = (".N", ".z_avg", ".num_batches_tracked")  # state that changes no code and no picture
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A checkpoint as it lies in its file.
+
+    kind: "vqgan" or "gpt". config: the settings of the model, plain values. state_dict: its tensors, views of the file.
+    others: what else the file holds (critics, perceptual weights, the VQGANs inside a released transformer), under its
+    stored names. extra: plain values beside the model (label names, the VQGAN's fingerprint). published: the stored
+    flags of a released file, else None.
+    """
+
+    path: Path
+    kind: str
+    config: dict[str, Any]
+    state_dict: dict[str, Tensor]
+    others: dict[str, Tensor] = field(default_factory=dict)
+    extra: dict[str, Any] = field(default_factory=dict)
+    published: dict[str, Any] | None = None
+
+    def inner(self, prefix: str) -> dict[str, Tensor]:
+        """The tensors of a VQGAN inside a released transformer: `first_stage_model.` or `cond_stage_model.`."""
+        inside = {name.removeprefix(prefix): value for name, value in self.others.items() if name.startswith(prefix)}
+        return {name: value for name, value in inside.items() if not name.startswith(_CRITICS)}
+
+
+def load_vqgan(path: str | Path, device: Device = "cpu") -> VQGAN:
+    """The VQGAN of a checkpoint, in evaluation mode.
+
+    path: a released file, one of ours, a folder made by `save`, or the name of a released model that has been fetched
+    (`tats weights list`). A released transformer's file gives the VQGAN it holds. Raises `UserError` where the file is
+    damaged, of another kind, or its tensors do not fit.
+    """
+    stored = read_checkpoint(path)
+    if stored.kind == "gpt":
+        return _inner_vqgan(stored, "first_stage_model.", None, device)
+    return _build(
+        VQGAN, from_dict(VQGANConfig, stored.config, str(stored.path)), stored.state_dict, stored.path, device
+    )
+
+
+def load_transformer(
+    path: str | Path,
+    vqgan_ckpt: str | Path | None = None,
+    stft_vqgan_ckpt: str | Path | None = None,
+    device: Device = "cpu",
+) -> GPT:
+    """The transformer of a checkpoint, in evaluation mode; `gpt.config` also says how its codes lie in a window.
+
+    vqgan_ckpt, stft_vqgan_ckpt: the VQGANs it was trained with. Released files do not store how these shrink videos and
+    sounds; without them it is inferred from the sizes of the window. Raises `UserError` as `load_vqgan`.
+    """
+    stored = _expect(read_checkpoint(path), "gpt")
+    config = from_dict(GPTConfig, stored.config, str(stored.path))
+    if stored.published is not None and (vqgan_ckpt is not None or stft_vqgan_ckpt is not None):
+        vqgan = _config_of(vqgan_ckpt) if vqgan_ckpt is not None else None
+        sound = _config_of(stft_vqgan_ckpt) if stft_vqgan_ckpt is not None else None
+        config = published.gpt_config(stored.extra, _raw(stored), str(stored.path), vqgan, sound)
+    return _build(GPT, config, stored.state_dict, stored.path, device)
+
+
+def load_pair(
+    gpt: str | Path, vqgan: str | Path, device: Device = "cpu", stft_vqgan: str | Path | None = None
+) -> tuple[GPT, VQGAN]:
+    """A transformer and the VQGAN that turns its codes into videos.
+
+    A released transformer holds the VQGAN it was trained with: that copy is taken, as its authors did, and `vqgan` says
+    how it shrinks videos. For our checkpoints `vqgan` must be the very model the codes came from, else `UserError`.
+    """
+    stored = _expect(read_checkpoint(gpt), "gpt")
+    transformer = load_transformer(gpt, vqgan, stft_vqgan, device)
+    inner = stored.inner("first_stage_model.")
+    if inner:
+        config = _config_of(vqgan)
+        return transformer, _inner_vqgan(stored, "first_stage_model.", config, device)
+    model = load_vqgan(vqgan, device)
+    expected, found = stored.extra.get("vqgan"), fingerprint(model)
+    if expected is not None and expected != found:
+        raise UserError(
+            f"{gpt} was trained on the codes of another VQGAN (fingerprint {expected}) than {vqgan} ({found}): its "
+            "codes would decode to noise. Give the VQGAN it was trained with"
+        )
+    if transformer.config.n_codes != model.n_codes:
+        raise UserError(
+            f"{gpt} knows {transformer.config.n_codes} codes, {vqgan} has {model.n_codes}: they do not belong together"
+        )
+    return transformer, model
+
+
+def load_sound_vqgan(gpt: str | Path, stft_vqgan: str | Path, device: Device = "cpu") -> VQGAN:
+    """The VQGAN of sounds that goes with a transformer: a released one holds its own copy, which is taken."""
+    stored = _expect(read_checkpoint(gpt), "gpt")
+    if stored.inner("cond_stage_model."):
+        return _inner_vqgan(stored, "cond_stage_model.", _config_of(stft_vqgan), device)
+    return load_vqgan(stft_vqgan, device)
+
+
+def save(model: VQGAN | GPT, folder: str | Path, extra: Mapping[str, Any] | None = None) -> Path:
+    """Write `model.safetensors` and `config.json` into `folder` (made if missing); `load_*` read them back.
+
+    extra: plain values to keep beside the model. Returns the folder.
+    """
+    from safetensors.torch import save_file
+
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {name: _own(value) for name, value in model.state_dict().items()}
+    kind = "vqgan" if isinstance(model, VQGAN) else "gpt"
+    about = {"format": FORMAT, "kind": kind, "config": to_dict(model.config), "extra": dict(extra or {})}
+    save_file(tensors, str(folder / "model.safetensors.part"), metadata={"format": "pt"})
+    (folder / "model.safetensors.part").replace(folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps(about, indent=2) + "\n")
+    return folder
+
+
+def fingerprint(model: VQGAN | GPT | str | Path) -> str:
+    """16 hexadecimal digits that change with anything that changes what the model computes: weights and settings."""
+    if not isinstance(model, nn.Module):
+        stored = read_checkpoint(model)
+        model = load_vqgan(model) if stored.kind == "vqgan" else load_transformer(model)
+    digest = hashlib.sha256()
+    if isinstance(model, VQGAN):
+        facts = (model.config.downsample, model.config.padding_type, model.config.norm_type)
+        digest.update(repr(facts).encode())
+    for name, value in sorted(model.state_dict().items()):
+        if not name.endswith(_NO_FUNCTION):
+            digest.update(f"{name}{tuple(value.shape)}".encode())
+            digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def read_checkpoint(path: str | Path) -> Stored:
+    """What a checkpoint holds, without building a model and without running anything that the file says.
+
+    path: as in `load_vqgan`. Raises `UserError` for a missing, damaged or foreign file.
+    """
+    from tats.weights import find
+
+    path = find(path)
+    if path.is_dir() or path.name == "model.safetensors":
+        return _read_folder(path if path.is_dir() else path.parent)
+    content = unpickle.load(path)
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
+        raise UserError(f"{path}: no checkpoint of a VQGAN or a transformer: it has no 'state_dict'")
+    state = {str(name): value for name, value in content["state_dict"].items() if isinstance(value, Tensor)}
+    if "kind" in content:
+        return _read_ours(path, content, state)
+    args = (content.get("hyper_parameters") or {}).get("args")
+    if args is None:
+        raise UserError(f"{path}: holds no settings ('kind' and 'config', or the flags of a released checkpoint)")
+    return _read_published(path, {**content["hyper_parameters"], "args": dict(vars(args))}, state)
+
+
+def _read_ours(path: Path, content: dict[str, Any], state: dict[str, Tensor]) -> Stored:
+    kind = content["kind"]
+    if kind not in CONFIGS:
+        raise UserError(f"{path}: holds a model of the kind {kind!r}; this version knows vqgan and gpt")
+    own = {name.removeprefix(f"{kind}."): value for name, value in state.items() if name.startswith(f"{kind}.")}
+    others = {name: value for name, value in state.items() if not name.startswith(f"{kind}.")}
+    return Stored(path, kind, dict(content["config"]), own, others, dict(content.get("extra") or {}))
+
+
+def _read_published(path: Path, stored: dict[str, Any], state: dict[str, Tensor]) -> Stored:
+    if "transformer.tok_emb.weight" in state:
+        own: dict[str, Tensor] = {}
+        others: dict[str, Tensor] = {}
+        for name, value in state.items():
+            ours = name.startswith("transformer.") and not name.endswith(".attn.mask")
+            (own if ours else others)[name.removeprefix("transformer.") if ours else name] = value
+        config = to_dict(published.gpt_config(stored, state, str(path)))
+        return Stored(path, "gpt", config, own, others, stored, stored["args"])
+    if "codebook.embeddings" in state and "encoder.conv_first.conv.weight" in state:
+        own = {name: value for name, value in state.items() if not name.startswith(_CRITICS)}
+        others = {name: value for name, value in state.items() if name.startswith(_CRITICS)}
+        config = to_dict(published.vqgan_config(stored["args"], own, str(path)))
+        return Stored(path, "vqgan", config, own, others, stored, stored["args"])
+    raise UserError(
+        f"{path}: neither a VQGAN (codebook.embeddings, encoder.conv_first...) nor a transformer "
+        f"(transformer.tok_emb.weight): it holds {_some(state)}"
+    )
+
+
+def _read_folder(folder: Path) -> Stored:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    for name in ("config.json", "model.safetensors"):
+        if not (folder / name).is_file():
+            raise UserError(f"{folder}: lacks {name}; a model folder holds config.json and model.safetensors")
+    try:
+        about = json.loads((folder / "config.json").read_text())
+        kind, config, extra = about["kind"], about["config"], about.get("extra", {})
+        tensors = load_file(folder / "model.safetensors")
+    except (json.JSONDecodeError, KeyError, TypeError, SafetensorError) as error:
+        raise UserError(f"{folder}: damaged or not written by this project ({error}); convert it again") from None
+    if kind not in CONFIGS:
+        raise UserError(f"{folder}: holds a model of the kind {kind!r}; this version knows vqgan and gpt")
+    return Stored(folder, kind, config, tensors, extra=extra)
+
+
+def _expect(stored: Stored, kind: str) -> Stored:
+    if stored.kind != kind:
+        raise UserError(f"{stored.path} holds {CALLED[stored.kind]}, here belongs {CALLED[kind]}")
+    return stored
+
+
+def _raw(stored: Stored) -> dict[str, Tensor]:
+    """The tensors of a released transformer under their published names."""
+    return {**{f"transformer.{name}": value for name, value in stored.state_dict.items()}, **stored.others}
+
+
+def _config_of(path: str | Path) -> VQGANConfig:
+    stored = _expect(read_checkpoint(path), "vqgan")
+    return from_dict(VQGANConfig, stored.config, str(stored.path))
+
+
+def _inner_vqgan(stored: Stored, prefix: str, config: VQGANConfig | None, device: Device) -> VQGAN:
+    """The VQGAN inside a released transformer's file, with the settings of its own file if that is known."""
+    state, source = stored.inner(prefix), str(stored.path)
+    if not state or stored.published is None:
+        raise UserError(f"{source} holds a transformer and no VQGAN: give the VQGAN's own checkpoint")
+    if config is None:
+        gpt = from_dict(GPTConfig, stored.config, source)
+        config = published.inner_vqgan_config(gpt, stored.published, state, source)
+    else:
+        config = published.vqgan_config(to_dict(config), state, source)
+    return _build(VQGAN, config, state, stored.path, device)
+
+
+def _build(kind: type[Model], config: Any, state: Mapping[str, Tensor], path: Path, device: Device) -> Model:
+    """A model with the tensors of a file, which must be exactly those it wants, in evaluation mode on `device`."""
+    with torch.device("meta"):  # nothing is drawn or filled that the file overwrites
+        model = kind(config)
+    wanted = model.state_dict()
+    _compare_names(wanted, state, path, type(model).__name__)
+    own = {name: _own(state[name], value.dtype, device) for name, value in wanted.items()}
+    model.load_state_dict(own, strict=True, assign=True)
+    return model.eval()
+
+
+def _compare_names(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path, what: str) -> None:
+    missing, left_over = sorted(set(wanted) - set(found)), sorted(set(found) - set(wanted))
+    if missing or left_over:
+        parts = [f"{len(missing)} missing ({_some(missing)})"] if missing else []
+        parts += [f"{len(left_over)} left over ({_some(left_over)})"] if left_over else []
+        raise UserError(f"{path}: its tensors are not those of this {what}: {', '.join(parts)}")
+    other = [
+        f"{name} is {tuple(found[name].shape)}, wanted {tuple(value.shape)}"
+        for name, value in wanted.items()
+        if found[name].shape != value.shape
+    ]
+    if other:
+        raise UserError(f"{path}: {len(other)} tensors have another size than the settings say: {_some(other)}")
+
+
+def _own(value: Tensor, dtype: torch.dtype | None = None, device: Device | None = None) -> Tensor:
+    """A contiguous copy with a storage of its own: stored tensors may overlap, be shared, or be views of a file."""
+    copy = value.detach().to(device=device, dtype=dtype)
+    return (
+        copy.clone(memory_format=torch.contiguous_format) if copy.data_ptr() == value.data_ptr() else copy.contiguous()
+    )
+
+
+def _some(names: Iterable[str], most: int = 6) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

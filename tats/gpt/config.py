@@ -1,0 +1,141 @@
+"""What a transformer over codes is: the flags of its architecture and the sizes that follow from its data."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from tats.flags import UserError, arg
+
+TEXT_VOCABULARY = 49408  # ids of the published byte-pair tokenizer
+PUBLISHED_VTOKENS = 16384  # the published training from codes knows no other codebook size
+
+
+@dataclass(frozen=True)
+class GPTConfig:
+    """How codes are modelled. The flags of train_transformer.py; stored in every checkpoint.
+
+    Fields without a flag follow from the VQGAN, the data and the condition: a checkpoint is rebuilt from this alone.
+    """
+
+    n_layer: int = arg(48, "number of blocks")
+    n_head: int = arg(24, "attention heads; must divide --n_embd")
+    n_embd: int = arg(1536, "width of one token")
+    block_size: int = arg(256, "positions of one window: condition plus codes, less the last code")
+    n_unmasked: int = arg(0, "codes of the first and of the last frame that every position sees; 0: plain causal")
+    sample_every_n_latent_frames: int = arg(0, "keep every n-th latent frame only (coarse model); 0 or 1: all")
+    unconditional: bool = arg(False, "no condition but one start token")
+    cond_stage_key: str = arg("label", "what the condition is", ["label", "text", "stft"])
+    vtokens_pos: bool = arg(False, "learn a table of absolute places, for pictures beyond the trained size")
+    n_codes: int = arg(16384, "size of the codebook", flag=False)
+    code_offset: int = arg(0, "first id of a code; ids before it belong to the condition", flag=False)
+    latent_shape: tuple[int, int, int] = arg((4, 16, 16), "latent frames, rows and columns of one window", flag=False)
+    n_cond: int = arg(1, "tokens of the condition", flag=False)
+    sos_token: int = arg(0, "id of the start token of an unconditional model", flag=False)
+    label_names: list[str] | None = arg(None, "names of the classes, by id", flag=False)
+    places_shape: tuple[int, int, int] | None = arg(None, "frames, rows, columns of the table of places", flag=False)
+
+    def __post_init__(self) -> None:
+        if self.n_head < 1 or self.n_embd % self.n_head:
+            raise UserError(f"--n_embd {self.n_embd} can't be split into --n_head {self.n_head} equal heads")
+        if self.n_unmasked < 0:
+            raise UserError(f"--n_unmasked counts codes, got {self.n_unmasked}")
+
+    @property
+    def vocabulary(self) -> int:
+        """Ids of condition and codes together."""
+        return self.code_offset + self.n_codes
+
+    @property
+    def key(self) -> str:
+        """What the condition is: `none`, `label`, `text` or `stft`."""
+        return "none" if self.unconditional else self.cond_stage_key
+
+    @property
+    def stride(self) -> int:
+        """Latent frames from one frame of a window to the next."""
+        return max(self.sample_every_n_latent_frames, 1)
+
+    @property
+    def degenerate(self) -> bool:
+        """True when the published mask with these anchors lets codes see themselves or overlaps itself."""
+        return self.n_unmasked == 1 or 2 * self.n_unmasked >= self.block_size > 0 < self.n_unmasked
+
+    @property
+    def ends(self) -> tuple[int, int]:
+        """Anchors in front (condition and first frame) and at the end (last frame but its final code)."""
+        return (self.n_cond + self.n_unmasked, self.n_unmasked - 1) if self.n_unmasked else (0, 0)
+
+    @classmethod
+    def from_published(
+        cls,
+        args: Mapping[str, Any],
+        shapes: Mapping[str, Sequence[int]],
+        *,
+        hyper_parameters: Mapping[str, Any] | None = None,
+        downsample: tuple[int, int, int] | None = None,
+        n_codes: int | None = None,
+        n_cond: int = 1,
+    ) -> "GPTConfig":
+        """The configuration of a released checkpoint.
+
+        args: its stored command line as a dict. shapes: shape of every entry of its state dict, with or without the
+        prefix `transformer.`; sizes come from here. hyper_parameters: what stands beside `args` (cond_stage_key,
+        sos_token). downsample: of the VQGAN that belongs to it, needed to tell the latent shape of models trained from
+        pixels. n_codes: size of that VQGAN's codebook; the rest of the vocabulary is the condition's. n_cond: tokens of
+        a condition that is not a label (the file does not say how many).
+        """
+        hyper = hyper_parameters or {}
+        shapes = {name.removeprefix("transformer."): tuple(shape) for name, shape in shapes.items()}
+        vocabulary, width = shapes["tok_emb.weight"]
+        layers = {int(name.split(".")[1]) for name in shapes if name.startswith("blocks.")}
+        unconditional = bool(args.get("unconditional", False))
+        key = "label" if unconditional else hyper.get("cond_stage_key", args.get("cond_stage_key", "label"))
+        stored = shapes.get("first_stage_model.codebook.embeddings")
+        codes = n_codes or (stored[0] if stored else None) or _codes_without_vqgan(args, vocabulary, unconditional, key)
+        table = shapes.get("vtokens_pos_emb")
+        return cls(
+            n_layer=len(layers),
+            n_head=int(args["n_head"]),
+            n_embd=width,
+            block_size=shapes["pos_emb"][1],
+            n_unmasked=int(args.get("n_unmasked", 0) or 0),
+            sample_every_n_latent_frames=int(args.get("sample_every_n_latent_frames", 0) or 0),
+            unconditional=unconditional,
+            cond_stage_key=key,
+            vtokens_pos=table is not None,
+            n_codes=codes,
+            code_offset=vocabulary - codes,
+            latent_shape=_published_latent_shape(args, shapes["pos_emb"][1], n_cond, downsample),
+            n_cond=1 if unconditional or key == "label" else n_cond,
+            sos_token=int(hyper.get("sos_token", 0) or 0),
+            places_shape=(table[1], table[2], table[3]) if table is not None else None,
+        )
+
+
+def _codes_without_vqgan(args: Mapping[str, Any], vocabulary: int, unconditional: bool, key: str) -> int:
+    """Size of the codebook when the file holds no VQGAN."""
+    if unconditional:
+        return vocabulary
+    if key == "text":
+        return vocabulary - TEXT_VOCABULARY
+    if key == "label" and args.get("class_cond_dim"):
+        return vocabulary - int(args["class_cond_dim"])
+    return PUBLISHED_VTOKENS
+
+
+def _published_latent_shape(
+    args: Mapping[str, Any], block_size: int, n_cond: int, downsample: tuple[int, int, int] | None
+) -> tuple[int, int, int]:
+    """Latent frames, rows and columns of one window of a released model."""
+    stride = max(int(args.get("sample_every_n_latent_frames", 0) or 0), 1)
+    frames, side = int(args.get("sequence_length", 0)), int(args.get("spatial_length", 0) or 0)
+    if args.get("vtokens") or (args.get("vtokens_pos") and side and side * side <= block_size):
+        rows, columns = side, side  # such models count in latent units
+    elif downsample is None:
+        rows = columns = round((block_size / 4) ** 0.5)  # four latent frames of square pictures, as published
+        frames = stride * block_size
+    else:
+        rows, columns = (int(args["resolution"]) // factor for factor in downsample[1:])
+        frames //= downsample[0]
+    fitting = (block_size + 1 - n_cond) // (rows * columns)
+    return (max(min(-(-frames // stride), fitting), 1), rows, columns)

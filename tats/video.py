@@ -1,6 +1,6 @@
 """The two forms of a video, and the only ways between them.
 
-frames: uint8 [T, H, W, C], pixels at the edges (files, metrics); video: float [C, T, H, W] in [-0.5, 0.5], pixels inside.
+frames: uint8 [T, H, W, C], pixels at the edges (files, metrics); video: float [C, T, H, W] in [-0.5, 0.5], inside.
 Both may carry a batch dimension in front. Grids of videos are made here too.
 """
 

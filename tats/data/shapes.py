@@ -125,15 +125,18 @@ def draw_truth(
     return Truth(index, colour, shape, speed, start, velocity, frames)
 
 
-def coverage(positions: NDArray[Any], shapes: NDArray[Any], resolution: int) -> tuple[NDArray[Any], NDArray[Any]]:
+def coverage(
+    positions: NDArray[Any], shapes: NDArray[Any], resolution: int, pad: int = 0
+) -> tuple[NDArray[Any], NDArray[Any]]:
     """How much of each pixel a shape covers.  positions [N, 2], shapes int [N] (into SHAPES) -> float [N, P, P] in
     [0, 1] for a patch of P x P pixels, and the patch's first row and column, int [N, 2].
 
-    Each pixel is cut into thin rows; within a row the covered part is exact. Patches may reach beyond the picture."""
+    Each pixel is cut into thin rows; within a row the covered part is exact. The patch holds the bounding square and
+    `pad` more pixels on each side; it may reach beyond the picture."""
     radius = HALF * resolution
-    size = math.ceil(2 * radius) + 1
+    size = math.ceil(2 * radius) + 1 + 2 * pad
     x, y = positions[:, 0, None] * resolution, positions[:, 1, None] * resolution  # [N, 1]
-    left, top = np.floor(x - radius), np.floor(y - radius)  # [N, 1]
+    left, top = np.floor(x - radius) - pad, np.floor(y - radius) - pad  # [N, 1]
     edge = top + np.arange(size * _SUBROWS) / _SUBROWS - y  # [N, P * 8], upper ends of the thin rows
     upper, lower = np.maximum(edge, -radius), np.minimum(edge + 1 / _SUBROWS, radius)
     height = np.maximum(lower - upper, 0)  # [N, P * 8], how much of the row lies within the shape's height

@@ -1,7 +1,7 @@
 """What a transformer over codes is: the flags of its architecture and the sizes that follow from its data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tats.flags import UserError, arg
@@ -20,7 +20,7 @@ class GPTConfig:
     n_layer: int = arg(48, "number of blocks")
     n_head: int = arg(24, "attention heads; must divide --n_embd")
     n_embd: int = arg(1536, "width of one token")
-    block_size: int = arg(256, "positions of one window: condition plus codes, less the last code")
+    block_size: int = arg(256, "positions of one window: condition plus codes, less the last code; 0: what fits")
     n_unmasked: int = arg(0, "codes of the first and of the last frame that every position sees; 0: plain causal")
     sample_every_n_latent_frames: int = arg(0, "keep every n-th latent frame only (coarse model); 0 or 1: all")
     unconditional: bool = arg(False, "no condition but one start token")
@@ -64,6 +64,43 @@ class GPTConfig:
     def ends(self) -> tuple[int, int]:
         """Anchors in front (condition and first frame) and at the end (last frame but its final code)."""
         return (self.n_cond + self.n_unmasked, self.n_unmasked - 1) if self.n_unmasked else (0, 0)
+
+    def fitted(
+        self,
+        latent_shape: tuple[int, int, int],
+        n_codes: int,
+        code_offset: int,
+        n_cond: int = 1,
+        label_names: Sequence[str] | None = None,
+        places_shape: tuple[int, int, int] | None = None,
+    ) -> "GPTConfig":
+        """This architecture for the data at hand: the sizes that have no flags, and a window that fits.
+
+        latent_shape: latent frames (after --sample_every_n_latent_frames), rows and columns of one clip. code_offset:
+        ids of the condition. Raises UserError where --block_size or --n_unmasked do not fit these sizes.
+        """
+        t, h, w = latent_shape
+        needed = n_cond + t * h * w - 1
+        window = f"{n_cond} of the condition and {t}x{h}x{w} codes, less the last"
+        wrong = self.block_size < needed or (self.n_unmasked and self.block_size != needed)
+        if self.block_size and wrong:
+            raise UserError(f"--block_size {self.block_size} does not fit: a window has {needed} positions ({window})")
+        if self.n_unmasked and (self.n_unmasked != h * w or t < 3 or h * w < 2 or n_cond != 1):
+            raise UserError(
+                f"--n_unmasked {self.n_unmasked} does not fit: to fill in frames it must be the {h * w} codes of one "
+                f"latent frame, in windows of at least 3 latent frames (here {t}) behind one token of condition "
+                f"(here {n_cond})"
+            )
+        return replace(
+            self,
+            block_size=self.block_size or needed,
+            latent_shape=latent_shape,
+            n_codes=n_codes,
+            code_offset=code_offset,
+            n_cond=n_cond,
+            label_names=list(label_names) if label_names is not None else None,
+            places_shape=places_shape,
+        )
 
     @classmethod
     def from_published(

@@ -1,0 +1,212 @@
+"""Training the transformer: codes from the frozen VQGAN or from files, the loss, the optimizer, what is logged."""
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch import Tensor, nn
+
+from tats.flags import UserError, to_dict
+from tats.gpt.model import GPT
+from tats.gpt.objective import accuracy, crop_places, loss, new_codes, predict
+from tats.gpt.train_config import GPTTrainConfig
+
+BETAS = (0.9, 0.95)
+
+
+class Tokenizer(Protocol):
+    """What turns videos into codes: a VQGAN."""
+
+    n_codes: int
+
+    def encode(self, video: Tensor) -> Tensor:
+        """float [B, C, T, H, W] -> int64 [B, t, h, w]"""
+
+
+def parameter_groups(gpt: nn.Module, weight_decay: float = 0.01) -> list[dict[str, Any]]:
+    """AdamW's groups, as published: weights of linear layers decay, all else does not; each sorted by name."""
+    decay = {f"{name}.weight" for name, module in gpt.named_modules() if isinstance(module, nn.Linear)}
+    parameters = dict(sorted(gpt.named_parameters()))
+    return [
+        {"params": [p for name, p in parameters.items() if name in decay], "weight_decay": weight_decay},
+        {"params": [p for name, p in parameters.items() if name not in decay], "weight_decay": 0.0},
+    ]
+
+
+class GPTTraining(pl.LightningModule):
+    """Learns which code follows. Its state dict holds `gpt.*` and nothing else: the VQGANs stay frozen and outside.
+
+    learning_rate: the one that is used (see `train_config.learning_rate` for the rule). vqgan: turns batches of videos
+    into codes; None: batches hold codes. sound_vqgan: the same for sounds, where they are the condition. extra: plain
+    values stored beside the model in checkpoints. seed: of the codes that `pkeep` replaces.
+    """
+
+    def __init__(
+        self,
+        gpt: GPT,
+        config: GPTTrainConfig,
+        learning_rate: float,
+        *,
+        vqgan: Tokenizer | None = None,
+        sound_vqgan: Tokenizer | None = None,
+        extra: Mapping[str, Any] | None = None,
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.gpt, self.config, self.learning_rate, self.seed = gpt, config, learning_rate, seed
+        self.frozen = {"video": vqgan, "sound": sound_vqgan}  # a dict, so that neither is stored with the transformer
+        self.extra = dict(extra or {})
+        self.model = [torch.compile(gpt) if config.compile else gpt]  # a list: no second name in the state dict
+        self.used: Tensor | None = None  # how often each code occurred since the last line of the log
+        self.waited = self.worked = 0.0
+        self.codes_done = 0
+        self.at = time.perf_counter()
+
+    # ---- batches -> codes and condition
+
+    def codes(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """int64 [B, t, h, w], of videos or as they are; every `stride`-th latent frame."""
+        video = batch["video"]
+        codes = self._encode("video", video) if video.is_floating_point() else video
+        return codes[:, :: self.gpt.config.stride]
+
+    def condition(self, batch: Mapping[str, Tensor]) -> Tensor:
+        """int64 [B, n_cond]: what the batch holds for the condition of this model."""
+        config = self.gpt.config
+        if config.key == "none":
+            return torch.full((len(batch["video"]), 1), config.sos_token, device=batch["video"].device)
+        if config.key not in batch:
+            raise UserError(
+                f"--cond_stage_key {config.key}: the data has no {config.key}, only {', '.join(sorted(batch))}"
+            )
+        given = batch[config.key]
+        if config.key == "stft" and given.is_floating_point():
+            given = self._encode("sound", given)
+        return given.reshape(len(given), -1)
+
+    def _encode(self, which: str, video: Tensor) -> Tensor:
+        """Codes by a frozen VQGAN, in evaluation mode and full precision."""
+        tokenizer = self.frozen[which]
+        if tokenizer is None:
+            raise ValueError(f"the batch holds {which} as numbers, but no VQGAN was given to turn it into codes")
+        with torch.no_grad(), torch.autocast(video.device.type, enabled=False):
+            return tokenizer.encode(video.float())
+
+    def setup(self, stage: str) -> None:
+        """Put the frozen VQGANs where the transformer is."""
+        for name, tokenizer in self.frozen.items():
+            if isinstance(tokenizer, nn.Module):
+                self.frozen[name] = tokenizer.to(self.device).eval().requires_grad_(False)
+
+    # ---- the loss
+
+    def step(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """loss [], acc1 [1], acc5 [1] (percent), codes [B, t, h, w] of one batch."""
+        codes, cond = self.codes(batch), self.condition(batch)
+        places = None
+        if self.gpt.config.places_shape is not None:
+            box = batch.get("cbox")
+            if box is None:
+                box = torch.tensor([[0, codes.shape[2], 0, codes.shape[3]]], device=codes.device)
+            places = crop_places(tuple(codes.shape[1:]), box)
+        keep, random = self.replaced(batch, codes) if self.training and self.config.pkeep < 1 else (None, None)
+        logits, target = predict(self.model[0], cond, codes, places=places, keep=keep, random=random)
+        if self.config.loss_on == "new":
+            new = new_codes(self.gpt, target.shape[1])
+            logits, target = logits[:, new], target[:, new]
+        acc1, acc5 = accuracy(logits.detach(), target)
+        return loss(logits, target), acc1, acc5, codes
+
+    def replaced(self, batch: Mapping[str, Tensor], codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Which codes stay as they are, and what stands in for the others: bool and int64, each [B, t*h*w].
+
+        Depends on the seed, the step and the clip alone, so that resuming and other splits of a batch change nothing.
+        """
+        clips = batch["index"].tolist() if "index" in batch else range(len(codes))
+        rows, n = [], codes[0].numel()
+        for clip in clips:
+            numbers = np.random.Generator(np.random.Philox(key=[self.seed, self.global_step], counter=[0, 0, 0, clip]))
+            rows.append((numbers.random(n) < self.config.pkeep, numbers.integers(self.gpt.config.vocabulary, size=n)))
+        keep, random = (torch.from_numpy(np.stack(column)).to(codes.device) for column in zip(*rows))
+        return keep, random
+
+    def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
+        """The loss of one batch; logs it with accuracies, speed and use of the codebook."""
+        value, acc1, acc5, codes = self.step(batch)
+        self.log_dict({"train/acc1": acc1, "train/acc5": acc5}, on_step=True)
+        self.log("train/loss", value, prog_bar=True, on_step=True)
+        counts = torch.bincount(codes.flatten(), minlength=self.gpt.config.n_codes)
+        self.used = counts if self.used is None else self.used + counts
+        self.codes_done += codes.numel()
+        return value
+
+    def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
+        """Logs loss and accuracies on clips that are not trained on."""
+        value, acc1, acc5, codes = self.step(batch)
+        self.log("val/loss", value, prog_bar=True, sync_dist=True, batch_size=len(codes))
+        self.log_dict({"val/acc1": acc1, "val/acc5": acc5}, sync_dist=True, batch_size=len(codes))
+
+    # ---- speed
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """What has passed since the last batch was spent waiting for this one."""
+        now = time.perf_counter()
+        self.waited, self.at = self.waited + now - self.at, now
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Now and then: codes per second, share of time waiting for data, share of the codebook in use."""
+        now = time.perf_counter()
+        self.worked, self.at = self.worked + now - self.at, now
+        every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if self.used is None or (batch_idx + 1) % max(every, 1):
+            return
+        total, shares = self.waited + self.worked, self.used.double() / self.used.sum()
+        self.log("train/codes_per_second", self.codes_done * self.trainer.world_size / total)
+        self.log("train/waiting_for_data", self.waited / total)
+        self.log("train/codes_used", (self.used > 0).float().mean())
+        self.log("train/code_perplexity", torch.exp(-(shares * torch.log(shares + 1e-10)).sum()).float())
+        self.waited, self.worked, self.codes_done, self.used = 0.0, 0.0, 0, None
+
+    def on_validation_end(self) -> None:
+        """Time of testing counts as neither waiting nor working."""
+        self.at = time.perf_counter()
+
+    def on_train_start(self) -> None:
+        """The clock starts."""
+        self.at = time.perf_counter()
+
+    # ---- optimizer and checkpoint
+
+    def configure_optimizers(self) -> Any:
+        """AdamW with the published groups; the learning rate constant, or warmed up and lowered as the flags say."""
+        groups = parameter_groups(self.gpt, self.config.weight_decay)
+        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=BETAS)
+        if self.config.lr_schedule == "constant" and not self.config.warmup_steps:
+            return optimizer
+        total = self.trainer.estimated_stepping_batches if self.config.lr_schedule == "cosine" else math.inf
+        if self.config.lr_schedule == "cosine" and math.isinf(total):
+            raise UserError("--lr_schedule cosine must know where it ends: give --max_steps or --max_epochs")
+        warmup = self.config.warmup_steps
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, warmup, total))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What a loader needs beside the weights, as plain values."""
+        checkpoint["kind"] = "gpt"
+        checkpoint["config"] = to_dict(self.gpt.config)
+        checkpoint["extra"] = self.extra
+
+
+def lr_factor(step: int, warmup: int, total: float) -> float:
+    """What the learning rate is multiplied with at an optimizer step (counted from 0): rises linearly over `warmup`
+    steps, then falls as half a cosine to 0 at `total`; stays at 1 when that is infinite."""
+    if step < warmup:
+        return (step + 1) / warmup
+    if math.isinf(total):
+        return 1.0
+    done = (step - warmup) / max(total - warmup, 1)
+    return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))

@@ -1,0 +1,46 @@
+"""The flags of training a transformer that are neither its architecture nor its data. No torch here."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from tats.flags import UserError, arg
+
+
+@dataclass(frozen=True)
+class GPTTrainConfig:
+    """How the transformer learns."""
+
+    vqvae: str | None = arg(None, "checkpoint of the VQGAN whose codes are modelled (a path or a released name)")
+    stft_vqvae: str | None = arg(None, "checkpoint of the VQGAN of sounds, with --cond_stage_key stft")
+    init_from: str | None = arg(None, "start from the weights of this transformer: one of ours or a released one")
+    base_lr: float = arg(4.5e-6, "learning rate = accumulate_grad_batches * processes * batch_size * this")
+    lr: float | None = arg(None, "the learning rate itself, in place of --base_lr and its rule")
+    lr_schedule: str = arg("constant", "course of the learning rate; cosine falls to 0", ["constant", "cosine"])
+    warmup_steps: int = arg(0, "optimizer steps in which the learning rate rises from 0")
+    weight_decay: float = arg(0.01, "decay of the weights of linear layers")
+    pkeep: float = arg(1.0, "share of codes that the model sees as they are; the others are replaced at random")
+    loss_on: str = arg("new", "codes that count in a model that fills in frames: those between, or all", ["new", "all"])
+    vocab_size: int = arg(16384, "size of the codebook; the VQGAN's counts where they differ")
+    compile: bool = arg(False, "compile the transformer (torch.compile)")
+
+    notes: ClassVar[dict[str, tuple[int | str, str]]] = {
+        "first_stage_vocab_size": (1, "has no effect: the codebook says how many codes there are"),
+        "first_stage_key": (1, "has no effect: videos are the only thing that is modelled"),
+    }
+
+    def __post_init__(self) -> None:
+        if not 0 < self.pkeep <= 1:
+            raise UserError(f"--pkeep is a share above 0 and at most 1, got {self.pkeep}")
+        if self.warmup_steps < 0:
+            raise UserError(f"--warmup_steps counts optimizer steps, got {self.warmup_steps}")
+        for name in ("base_lr", "lr"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UserError(f"--{name} must be above 0, got {value}")
+        if self.weight_decay < 0:
+            raise UserError(f"--weight_decay must not be negative, got {self.weight_decay}")
+
+
+def learning_rate(accumulate: int | None, processes: int, batch_size: int, base_lr: float) -> float:
+    """The published rule: batches per step, processes and clips per batch times the base rate."""
+    return (accumulate or 1) * max(processes, 1) * batch_size * base_lr

@@ -1,0 +1,285 @@
+"""Trainer flags -> a Lightning Trainer: run folders, resuming, checkpoints, logs, and the way out by Ctrl-C.
+
+A run is one folder `DIR/version_N` (DIR is --default_root_dir):
+
+    config.yaml              the settings; `--config` starts such a run again
+    checkpoints/last.ckpt    everything needed to go on; always the newest
+    checkpoints/best-*.ckpt  the three best by the test loss
+    checkpoints/epoch=*      one at every fixed number of steps
+    metrics.csv, events.*    the log, as a table and for TensorBoard
+
+What is exact after resuming: weights, both optimizers, the codebook's averages, counters of epochs, batches and steps,
+and the best checkpoints. A loader that offers `state_dict` and `load_state_dict` also continues at its place in the
+epoch; another one begins the epoch's order anew and yields only as many batches as were left. Random states of torch
+are not restored; whatever draws from (seed, step, index) does not need them.
+"""
+
+import csv
+import dataclasses
+import os
+import signal
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
+from pytorch_lightning.callbacks import ModelSummary
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from tats import flags
+from tats.callbacks import Checkpoints, NumbersOnly, Progress, StopOnSignal, Stopped, Throughput, updates_per_step
+from tats.flags import UserError
+from tats.run_folder import Run, find_run, say
+from tats.trainer_config import PRECISIONS, Machine, TrainerConfig, go_on_command, machine
+
+__all__ = ["TRANSFORMER_CADENCE", "VQGAN_CADENCE", "Cadence", "TrainerConfig", "fit", "processes"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Cadence:
+    """When checkpoints are written: best by `monitor`; every so many steps, with the value `shown` in their names."""
+
+    monitor: str
+    shown: str
+    every: tuple[int, ...]
+
+
+VQGAN_CADENCE = Cadence("val/recon_loss", "train/recon_loss", (3000, 10000))
+TRANSFORMER_CADENCE = Cadence("val/loss", "train/loss", (10000, 50000))
+
+
+def fit(
+    module: LightningModule,
+    train_loader: Iterable[Any],
+    val_loader: Iterable[Any] | None,
+    config: TrainerConfig,
+    *,
+    name: str,
+    cadence: Cadence,
+    settings: Any = None,
+    command: str | None = None,
+) -> Path:
+    """Trains `module` as `config` says and returns the run's folder.
+
+    `name` is the folder below `runs/` when --default_root_dir is not given. `settings`, the whole config of the script,
+    is saved beside the run and must agree when a run is resumed by itself. A module that steps its optimizers itself
+    says with `updates_per_step` how many (else 2) and with `batches_per_step` how many batches it accumulates; clipping
+    is then its own business too. `training_step` returns its loss. `command` replaces the line that Ctrl-C prints.
+
+    Raises:
+        UserError: flags that contradict each other or the machine, a checkpoint that can't be used, a loss that is NaN.
+        SystemExit: 130 after Ctrl-C, 143 after SIGTERM; `last.ckpt` is then written and the way to go on printed.
+    """
+    place = machine(config, torch.cuda.device_count())
+    for remark in place.remarks:
+        say(remark)
+    seed_everything(config.seed, verbose=False)
+    run = find_run(config, name, settings)
+    numbers = NumbersOnly(every=1 if place.accelerator == "cpu" else 50)
+    keeper = Checkpoints(
+        run.checkpoints,
+        cadence.monitor,
+        cadence.shown,
+        cadence.every,
+        minutes=config.save_every_minutes,
+        guard=numbers.check,
+    )
+    keeping = config.enable_checkpointing and not config.fast_dev_run
+    stop = StopOnSignal(keeper.save if keeping else lambda trainer: None)
+    watchers: list[Callback] = [numbers, Throughput(config.log_every_n_steps), stop]
+    watchers += [] if config.fast_dev_run else [Folder(run, settings)]
+    watchers += [keeper] if keeping else []
+    trainer = build_trainer(module, config, place, run, watchers)
+    check_intervals(config, train_loader)
+    for loader in (train_loader, val_loader):
+        quiet_workers(loader)
+    try:
+        trainer.fit(module, train_loader, val_loader, ckpt_path=run.resume, weights_only=True)
+    except (Stopped, RuntimeError, SystemExit):
+        if stop.asked is None:
+            raise
+        raise SystemExit(leave(stop.asked, keeper.last if keeping else None, trainer, command)) from None
+    finally:
+        stop.restore()
+    return run.folder
+
+
+def leave(number: int, last: Path | None, trainer: Trainer, command: str | None) -> int:
+    """Says how to go on after a signal; the exit code that belongs to it."""
+    if last is not None and last.exists():
+        go_on = command or go_on_command([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]], str(last))
+        step = trainer.global_step // updates_per_step(trainer.lightning_module)
+        say(f"stopped at step {step}; everything is in {last}\ngo on with: {go_on}")
+    else:
+        say("stopped; nothing was saved, because checkpoints are off")
+    return 130 if number == signal.SIGINT else 143
+
+
+def processes(config: TrainerConfig) -> int:
+    """How many training processes the flags ask for on this machine, over all nodes; at least 1."""
+    place = machine(config, torch.cuda.device_count())
+    per_node = place.per_node or max(1, torch.cuda.device_count() if place.accelerator != "cpu" else 1)
+    return per_node * config.num_nodes
+
+
+def build_trainer(
+    module: LightningModule, config: TrainerConfig, place: Machine, run: Run, watchers: list[Callback]
+) -> Trainer:
+    """The Trainer. Lightning counts every update of every optimizer, so steps are multiplied here and nowhere else."""
+    updates = updates_per_step(module)
+    own = not module.automatic_optimization  # then Lightning refuses to clip and to accumulate
+    if config.refresh_rate:
+        watchers = [*watchers, Progress(config.refresh_rate, config.process_position)]
+    summary = config.enable_model_summary and config.weights_summary is not None
+    if summary:
+        watchers = [*watchers, ModelSummary(max_depth=-1 if config.weights_summary == "full" else 1)]
+    every_epoch = 1 if config.reload_dataloaders_every_epoch else config.reload_dataloaders_every_n_epochs
+    try:
+        return Trainer(
+            accelerator=place.accelerator,
+            devices=place.devices,
+            strategy=place.strategy,
+            num_nodes=config.num_nodes,
+            precision=PRECISIONS[str(config.precision)],  # type: ignore[arg-type]
+            logger=build_loggers(config, run) if config.logger else False,
+            callbacks=watchers,
+            plugins=[WholeFiles()],
+            default_root_dir=run.folder,
+            max_steps=config.max_steps * updates if config.max_steps > 0 else config.max_steps,
+            min_steps=config.min_steps * updates if config.min_steps else None,
+            max_epochs=config.max_epochs,
+            min_epochs=config.min_epochs,
+            max_time=config.max_time,
+            accumulate_grad_batches=1 if own else config.accumulate,
+            gradient_clip_val=None if own else config.gradient_clip_val,
+            gradient_clip_algorithm=None if own else config.gradient_clip_algorithm,
+            val_check_interval=config.val_check_interval,
+            check_val_every_n_epoch=config.check_val_every_n_epoch,
+            num_sanity_val_steps=config.num_sanity_val_steps,
+            limit_train_batches=config.limit_train_batches,
+            limit_val_batches=config.limit_val_batches,
+            limit_test_batches=config.limit_test_batches,
+            limit_predict_batches=config.limit_predict_batches,
+            overfit_batches=config.overfit_batches,
+            fast_dev_run=config.fast_dev_run,
+            log_every_n_steps=config.log_every_n_steps,
+            enable_checkpointing=config.enable_checkpointing and not config.fast_dev_run,
+            enable_progress_bar=bool(config.refresh_rate),
+            enable_model_summary=summary,
+            use_distributed_sampler=config.use_distributed_sampler,
+            deterministic=config.deterministic,  # type: ignore[arg-type]
+            benchmark=config.benchmark,
+            detect_anomaly=config.detect_anomaly,
+            profiler=config.profiler,
+            reload_dataloaders_every_n_epochs=every_epoch,
+        )
+    except (MisconfigurationException, ValueError, RuntimeError) as error:
+        raise UserError(f"the Trainer can't work with these flags: {error}") from None
+
+
+class LongTable(CSVLogger):
+    """metrics.csv that goes on when a run is resumed: earlier rows stay, except those of steps that come again."""
+
+    def go_on(self, before: int) -> None:
+        """Keeps the rows of steps below `before`."""
+        path = Path(self.log_dir) / "metrics.csv"
+        rows: list[dict[str, str]] = []
+        keys: list[str] = []
+        if path.exists():
+            with path.open(newline="") as file:
+                reader = csv.DictReader(file)
+                keys = list(reader.fieldnames or [])
+                rows = [row for row in reader if int(float(row["step"])) < before]
+            path.rename(path.with_name("metrics.before.csv"))
+        self.experiment.metrics_keys = keys
+        if keys:
+            with path.open("w", newline="") as file:
+                table = csv.DictWriter(file, fieldnames=keys)
+                table.writeheader()
+                table.writerows(rows)
+            path.with_name("metrics.before.csv").unlink()
+
+
+def build_loggers(config: TrainerConfig, run: Run) -> list[Any]:
+    """TensorBoard and a CSV table, both inside the run's folder."""
+    root, version = run.folder.parent, run.folder.name
+    table = LongTable(root, name="", version=version, flush_logs_every_n_steps=config.flush_logs_every_n_steps)
+    return [TensorBoardLogger(root, name="", version=version), table]
+
+
+class Folder(Callback):
+    """Makes the run's folder once all processes have chosen it, and keeps the settings there."""
+
+    def __init__(self, run: Run, settings: Any) -> None:
+        self.run, self.settings = run, settings
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if not trainer.is_global_zero:
+            return
+        self.run.checkpoints.mkdir(parents=True, exist_ok=True)
+        if self.settings is not None:
+            flags.save_yaml(self.settings, self.run.folder / "config.yaml")
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """The first step of this part is known now."""
+        if trainer.is_global_zero and self.run.resume is not None:
+            for logger in trainer.loggers:
+                if isinstance(logger, LongTable):
+                    logger.go_on(before=trainer.fit_loop.epoch_loop._batches_that_stepped)
+
+
+class WholeFiles(TorchCheckpointIO):
+    """Checkpoints that are either whole or absent: written under another name, synced, then renamed."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
+        target = Path(path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        partial = target.with_name(target.name + ".partial")
+        try:
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(partial, target)
+        except OSError as error:
+            partial.unlink(missing_ok=True)
+            raise UserError(f"can't write {target}: {error.strerror}; earlier checkpoints are untouched") from None
+        folder = os.open(target.parent, os.O_RDONLY)
+        os.fsync(folder)
+        os.close(folder)
+
+
+def check_intervals(config: TrainerConfig, loader: Any) -> None:
+    """A test every so many batches must come within an epoch, or it would never come."""
+    interval, batches = config.val_check_interval, len(loader) if hasattr(loader, "__len__") else None
+    if batches is None or isinstance(interval, float) or config.check_val_every_n_epoch is None or config.fast_dev_run:
+        return
+    limit = config.limit_train_batches
+    batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
+    if interval > batches and config.limit_val_batches:
+        raise UserError(
+            f"--val_check_interval {interval}: an epoch has only {batches} batches; take at most {batches}, a part of "
+            "an epoch such as 1.0, or --check_val_every_n_epoch none to count batches over epochs"
+        )
+
+
+class _Ignoring:
+    """Start of a loader's worker: Ctrl-C is for the main process, which stops the workers itself."""
+
+    def __init__(self, before: Any) -> None:
+        self.before = before
+
+    def __call__(self, worker: int) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        if self.before is not None:
+            self.before(worker)
+
+
+def quiet_workers(loader: Any) -> None:
+    """Keeps Ctrl-C away from the workers of a DataLoader."""
+    if getattr(loader, "num_workers", 0) and not isinstance(getattr(loader, "worker_init_fn", None), _Ignoring):
+        loader.worker_init_fn = _Ignoring(loader.worker_init_fn)

@@ -1,11 +1,12 @@
 """Exact clips out of video files: an index of presentation time stamps, and seeking by it.
 
-A frame number means nothing to a container; a presentation time stamp (pts) does. `scan` lists the stamps of a file once;
-`read_clip` seeks to the key frame before the wanted one and decodes up to it. Every frame it returns carries the very
+A frame number means nothing to a container; a presentation time stamp (pts) does. `scan` lists the stamps of a file
+once; `read_clip` seeks to the key frame before the wanted one and decodes up to it. Every frame it returns carries the very
 stamp of the index, or the file is decoded from its start instead; a clip that is not what the index says is an error,
 never a guess.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -155,8 +156,8 @@ def _decoded(container: Any) -> Iterator[Any]:
 def _collect(decoded: Iterator[Any], wanted: np.ndarray, step: int, sought: bool) -> list[np.ndarray] | None:
     """Frames with the stamps `wanted`, each `step`-th of them converted; None when another frame lies among them.
 
-    A seek (`sought`) is believed only when the first frame behind it is a key frame, and not beyond the first wanted one:
-    else frames may lean on others that were never decoded.
+    A seek (`sought`) is believed only when the first frame behind it is a key frame, and not beyond the first wanted
+    one: else frames may lean on others that were never decoded.
     """
     frames: list[np.ndarray] = []
     place = 0
@@ -211,7 +212,7 @@ def _scan_by_decoding(path: str | Path, rate: float) -> Timeline:
     if not stamps:
         raise ReadError(f"{path}: holds no frame that decodes")
     known = [stamp for stamp in stamps if stamp is not None]
-    ordered = len(known) == len(stamps) and all(a < b for a, b in zip(known, known[1:], strict=False))
+    ordered = len(known) == len(stamps) and all(a < b for a, b in itertools.pairwise(known))
     return Timeline(len(stamps), np.array(known if ordered else [], np.int64), rate)
 
 

@@ -1,0 +1,189 @@
+"""Which clip comes when: from (seed, epoch, index) alone, whatever the number of workers and processes.
+
+A source (`VideoFolder`, `FrameFolder`, `VideoFile`, ...) knows its videos and reads windows of them. `Clips` makes a data
+set out of it, `Order` lists the clips of every batch, `Loader` brings the batches.
+"""
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from tats.flags import UserError
+
+Place = tuple[int, int]  # (pass through the data, clip)
+
+
+class Source(Protocol):
+    """What a data set of videos offers. A window is `span` frames long; video v has `starts[v]` of them and gives
+    `clips[v]` clips per epoch, at least one."""
+
+    span: int
+    starts: np.ndarray  # int64 [videos]
+    clips: np.ndarray  # int64 [videos]
+
+    def read(self, video: int, start: int, draw: np.random.Generator) -> dict[str, Any]:
+        """The clip at window `start`; `draw` gives whatever else is random."""
+        ...
+
+
+class Clips(Dataset):
+    """The clips of a source, by (pass, index).
+
+    Training draws the window from (seed, pass, index). Testing takes fixed windows, the same for every seed: those that
+    stand side by side, from the first frame on.
+    """
+
+    def __init__(self, source: Source, seed: int, train: bool):
+        self.source, self.seed, self.train = source, seed, train
+        self.video_of = np.repeat(np.arange(len(source.clips)), source.clips)  # [clips]
+        first = np.cumsum(source.clips) - source.clips
+        self.number_of = np.arange(len(self.video_of)) - first[self.video_of]  # [clips], which one of its video
+
+    def __len__(self) -> int:
+        return len(self.video_of)
+
+    def window(self, place: Place) -> tuple[int, int]:
+        """Video and first frame of a clip."""
+        return self._window(place, self._draw(place))
+
+    def __getitem__(self, place: Place) -> "dict[str, Any] | Failure":
+        draw = self._draw(place)
+        video, start = self._window(place, draw)
+        try:
+            return {**self.source.read(video, start, draw), "index": place[1]}
+        except UserError as error:  # raised in the main process: a worker would wrap it in a trace
+            return Failure(str(error))
+
+    def _window(self, place: Place, draw: np.random.Generator) -> tuple[int, int]:
+        video = int(self.video_of[place[1]])
+        if self.train:
+            return video, int(draw.integers(self.source.starts[video]))
+        return video, int(self.number_of[place[1]]) * self.source.span
+
+    def _draw(self, place: Place) -> np.random.Generator:
+        return np.random.default_rng([self.seed, place[0] if self.train else 0, place[1]])
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A clip that could not be read, on its way to the main process."""
+
+    message: str
+
+
+class Order:
+    """The batches of one epoch on one process: lists of places.
+
+    Training runs through permutations of all clips, one after the other, each drawn from (seed, pass). A global batch is
+    the next `world * batch_size` of them, dealt out in equal parts; an epoch is as many batches as see every clip once, so
+    its last batch may begin the next pass. Batches are always full. Testing goes through the clips once, in order, the
+    last batch may be short; with several processes the first clips fill up the last round.
+    """
+
+    def __init__(self, n_clips: int, batch_size: int, seed: int, train: bool, rank: int = 0, world: int = 1):
+        self.n_clips, self.batch_size, self.seed, self.train = n_clips, batch_size, seed, train
+        self.rank, self.world = rank, world
+        self.epoch, self.start_batch = 0, 0
+
+    def __len__(self) -> int:
+        return math.ceil(self.n_clips / (self.batch_size * self.world))
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the start of `epoch`; nothing changes when it is the present one."""
+        if epoch != self.epoch:
+            self.epoch, self.start_batch = epoch, 0
+
+    def batch(self, number: int) -> list[Place]:
+        """Batch `number` of the present epoch."""
+        first = ((self.epoch if self.train else 0) * len(self) + number) * self.world * self.batch_size
+        if self.train:
+            first += self.rank * self.batch_size
+            return [self._place(at) for at in range(first, first + self.batch_size)]
+        places = range(first, first + self.world * self.batch_size)
+        if self.world == 1:
+            return [(0, at) for at in places if at < self.n_clips]
+        return [(0, at % self.n_clips) for at in places[self.rank :: self.world]]
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        for number in range(self.start_batch, len(self)):
+            yield self.batch(number)
+
+    def _place(self, at: int) -> Place:
+        turn, within = divmod(at, self.n_clips)
+        return turn, int(self._permutation(turn)[within])
+
+    def _permutation(self, turn: int) -> np.ndarray:
+        if getattr(self, "_shuffled", (None,))[0] != turn:
+            self._shuffled = (turn, np.random.default_rng([self.seed, turn]).permutation(self.n_clips))
+        return self._shuffled[1]
+
+
+class Loader:
+    """Batches of clips, epoch after epoch. An iteration is one epoch; the next one goes on with the next epoch.
+
+    Its state (`state_dict`, `load_state_dict`) is the number of the epoch and of the next batch; `set_epoch` and the
+    attributes `sampler` and `dataset` are there for Lightning, which must not put a sampler of its own in their place.
+    """
+
+    def __init__(self, clips: Clips, order: Order, workers: int = 0, worker_start: str | None = None):
+        self.dataset, self.sampler, self.batch_size = clips, order, order.batch_size
+        workers = min(workers, os.cpu_count() or 1, len(order) * order.batch_size)
+        self._batches = DataLoader(
+            clips,
+            batch_sampler=order,  # type: ignore[arg-type]  # it yields places, not integers
+            num_workers=workers,
+            collate_fn=collate,
+            pin_memory=torch.cuda.is_available(),
+            multiprocessing_context=worker_start if workers else None,
+            persistent_workers=workers > 0,
+        )
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Go to the start of `epoch`, unless it is the present one."""
+        self.sampler.set_epoch(epoch)
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        order = self.sampler
+        epoch, first = order.epoch, order.start_batch
+        for number, batch in enumerate(self._batches, first + 1):
+            if isinstance(batch, Failure):
+                raise UserError(batch.message)
+            if order.train and order.epoch == epoch:
+                order.start_batch = number
+            yield batch
+        if order.train and order.epoch == epoch:
+            order.set_epoch(epoch + 1)
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the next batch stands."""
+        return {"epoch": self.sampler.epoch, "batch": self.sampler.start_batch}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from there."""
+        self.sampler.epoch, self.sampler.start_batch = state["epoch"], state["batch"]
+
+
+def collate(clips: "list[dict[str, Any] | Failure]") -> "dict[str, Any] | Failure":
+    """Clips -> batch: tensors are stacked, integers become int64 [B], texts a list. One failure fails the batch."""
+    read: list[dict[str, Any]] = []
+    for clip in clips:
+        if isinstance(clip, Failure):
+            return clip
+        read.append(clip)
+    batch: dict[str, Any] = {}
+    for key, value in read[0].items():
+        values = [clip[key] for clip in read]
+        if isinstance(value, torch.Tensor):
+            batch[key] = torch.stack(values)
+        else:
+            batch[key] = torch.tensor(values) if isinstance(value, int) else values
+    return batch

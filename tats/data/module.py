@@ -1,0 +1,112 @@
+"""From flags to loaders: pick the source that fits `--data_path`, make the batches.
+
+    data = VideoData(config, seed=1234)
+    for batch in data.train_loader(): batch["video"]        # float [B, C, T, H, W] in [-0.5, 0.5]; label, index int64 [B]
+
+What a batch holds besides `video`, `label` and `index` depends on the flags: `text` (list of strings), `stft`
+(float [B, 1, T, 64, 16]), `cbox` (int64 [B, 4]), `video_smap` (float [B, classes, T, H, W]). With `--vtokens`,
+`video` is int64 codes [B, t, h, w].
+"""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from tats.data.clips import VideoFolder
+from tats.data.config import DataConfig
+from tats.data.left_out import say
+from tats.data.loader import Clips, Loader, Order, Source
+from tats.flags import UserError
+
+__all__ = ["DataConfig", "VideoData"]
+
+
+class VideoData:
+    """The two splits of a data set and their loaders. Nothing is read before it is asked for."""
+
+    def __init__(self, config: DataConfig, *, seed: int):
+        self.config, self.seed = config, seed
+        self._sources: dict[str, Any] = {}
+
+    def source(self, split: str) -> Any:
+        """The source of `train` or `test`; made when first asked for, and its clips described in one line.
+
+        Raises:
+            UserError: the data is missing, broken beyond what may be left out, or too short.
+        """
+        if split not in self._sources:
+            if split == "train":
+                say(self.config.describe())
+            self._sources[split] = self._make(split)
+        return self._sources[split]
+
+    @property
+    def label_names(self) -> list[str]:
+        """Names of the classes of the train split, by id; empty when the data has no classes."""
+        return list(getattr(self.source("train"), "label_names", None) or [])
+
+    @property
+    def n_classes(self) -> int:
+        """Number of classes; 0 when the data has none."""
+        return len(self.label_names)
+
+    def need_classes(self) -> None:
+        """Check that labels can be a condition.
+
+        Raises:
+            UserError: the data has no classes, or one only.
+        """
+        if self.n_classes < 2:
+            found = f"only one class, '{self.label_names[0]}'" if self.n_classes else "no classes"
+            raise UserError(
+                f"{self.config.data_path} has {found}, and a label as condition needs two or more: lay videos out as "
+                f"train/<class>/<file>, or train with --unconditional"
+            )
+
+    def train_loader(
+        self,
+        batch_size: int | None = None,
+        *,
+        epoch: int = 0,
+        start_batch: int = 0,
+        rank: int | None = None,
+        world: int | None = None,
+    ) -> Loader:
+        """Shuffled clips at random windows, from batch `start_batch` of `epoch` on.
+
+        `batch_size` clips per process, by default that of the flags; `rank` of `world` processes, by default those of
+        torch.distributed. The same for every number of workers.
+        """
+        loader = self._loader("train", batch_size, rank, world)
+        loader.load_state_dict({"epoch": epoch, "batch": start_batch})
+        return loader
+
+    def test_loader(
+        self, batch_size: int | None = None, *, rank: int | None = None, world: int | None = None
+    ) -> Loader:
+        """All clips of the test split in order, at fixed windows."""
+        return self._loader("test", batch_size, rank, world)
+
+    def _loader(self, split: str, batch_size: int | None, rank: int | None, world: int | None) -> Loader:
+        running = torch.distributed.is_available() and torch.distributed.is_initialized()
+        rank = rank if rank is not None else torch.distributed.get_rank() if running else 0
+        world = world if world is not None else torch.distributed.get_world_size() if running else 1
+        train = split == "train"
+        clips = Clips(self.source(split), self.seed, train)
+        order = Order(len(clips), batch_size or self.config.batch_size, self.seed, train, rank, world)
+        return Loader(clips, order, self.config.num_workers, self.config.worker_start)
+
+    def _make(self, split: str) -> Source:
+        config = self.config
+        labels = self.source("train").label_names if split == "test" and self._has_labels() else None
+        if config.data_path is None:
+            raise UserError(
+                "--data_path is needed: a folder with train/ and test/, one folder of videos per class in each"
+            )
+        if not Path(config.data_path).expanduser().exists():
+            raise UserError(f"--data_path {config.data_path}: no such file or folder")
+        return VideoFolder(config, split, labels)
+
+    def _has_labels(self) -> bool:
+        return True

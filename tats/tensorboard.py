@@ -1,0 +1,48 @@
+"""Pictures and playing videos in TensorBoard. Its own `add_video` needs a package that is not installed and then logs
+nothing, so the GIF is made here."""
+
+import io
+from typing import Any
+
+import numpy as np
+
+
+def gif_bytes(frames: np.ndarray, fps: float) -> bytes:
+    """An endless GIF from uint8 frames [T, H, W, 3] or [T, H, W, 1]."""
+    from PIL import Image
+
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[-1] not in (1, 3):
+        raise ValueError(f"frames: expected uint8 [T, H, W, 3 or 1], got {frames.dtype} {frames.shape}")
+    images = [Image.fromarray(np.repeat(frame, 3, -1) if frame.shape[-1] == 1 else frame) for frame in frames]
+    buffer = io.BytesIO()
+    images[0].save(buffer, "GIF", save_all=True, append_images=images[1:], duration=round(1000 / fps), loop=0)
+    return buffer.getvalue()
+
+
+def _writers(logger: Any) -> list[Any]:
+    """The TensorBoard writers behind one logger, several, or none."""
+    loggers = logger if isinstance(logger, (list, tuple)) else [logger]
+    return [each.experiment for each in loggers if hasattr(getattr(each, "experiment", None), "add_image")]
+
+
+def add_video(logger: Any, tag: str, frames: np.ndarray, step: int, fps: float = 6) -> None:
+    """Shows uint8 frames [T, H, W, 3] as a playing video under `tag`.
+
+    `logger` is a Lightning logger or a list of them (`module.loggers`); those that are not TensorBoard are passed over.
+    """
+    for writer in _writers(logger):
+        from tensorboard.compat.proto.summary_pb2 import Summary
+
+        image = Summary.Image(
+            encoded_image_string=gif_bytes(np.asarray(frames), fps),
+            height=frames.shape[1],
+            width=frames.shape[2],
+            colorspace=3,
+        )
+        writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
+
+
+def add_image(logger: Any, tag: str, image: np.ndarray, step: int) -> None:
+    """Shows a uint8 picture [H, W, 3] under `tag`, as `add_video` does videos."""
+    for writer in _writers(logger):
+        writer.add_image(tag, np.asarray(image), step, dataformats="HWC")

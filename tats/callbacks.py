@@ -36,9 +36,10 @@ def batches_per_step(module: LightningModule) -> int:
 
 def complete(trainer: Trainer) -> bool:
     """True when no gradients wait for further batches."""
-    accumulating = trainer.fit_loop.epoch_loop._should_accumulate()
-    own = (trainer.fit_loop.epoch_loop.total_batch_idx + 1) % batches_per_step(trainer.lightning_module)
-    return not accumulating and (trainer.lightning_module.automatic_optimization or own == 0)
+    module = trainer.lightning_module
+    if module.automatic_optimization:
+        return not trainer.fit_loop.epoch_loop._should_accumulate()
+    return bool(getattr(module, "step_complete", True))
 
 
 def first_loss(outputs: Any) -> torch.Tensor | None:
@@ -256,10 +257,7 @@ class NumbersOnly(Callback):
 
 
 class Throughput(Callback):
-    """Logs clips (and codes) per second and which share of the time training waits for data.
-
-    A module with `codes_per_clip` also gets codes per second. The time of tests and of saving is left out.
-    """
+    """Logs clips per second and which share of the time training waits for data; the time of tests is left out."""
 
     def __init__(self, every: int) -> None:
         self.every = every
@@ -291,9 +289,6 @@ class Throughput(Callback):
         took = self.waited + self.worked
         module = trainer.lightning_module
         values = {"speed/clips_per_second": self.clips / took, "speed/waiting_for_data": self.waited / took}
-        codes: Any = getattr(module, "codes_per_clip", None)
-        if codes is not None:
-            values["speed/codes_per_second"] = values["speed/clips_per_second"] * float(codes)
         for name, value in values.items():
             module.log(name, value, on_step=True, on_epoch=False, batch_size=1)
         mark = self.mark

@@ -25,11 +25,12 @@ MAY_DIFFER = {"num_workers"} | {field.name for field in dataclasses.fields(Train
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """The folder of a run and the checkpoint that it goes on from, if any."""
+    """The folder of a run, and the checkpoint and the step that it goes on from, if any."""
 
     folder: Path
     checkpoints: Path
-    resume: Path | None
+    resume: Path | None = None
+    step: int = 0
 
 
 def say(line: str) -> None:
@@ -62,7 +63,7 @@ def find_run(config: TrainerConfig, name: str, settings: Any) -> Run:
         ours = path.parent.name == "checkpoints" and path.parent.parent.parent.resolve() == root.resolve()
         folder = root / path.parent.parent.name if ours else fresh
         say(f"going on from {path} at step {stored} in {folder}")
-        return Run(folder, _checkpoint_folder(config, folder), path)
+        return Run(folder, _checkpoint_folder(config, folder), path, stored)
     if config.resume == "auto" and not config.fast_dev_run:
         for number in sorted(numbers, reverse=True):
             folder = root / f"version_{number}"
@@ -71,8 +72,8 @@ def find_run(config: TrainerConfig, name: str, settings: Any) -> Run:
                 path, step = whole
                 compare_settings(folder / "config.yaml", settings)
                 say(f"going on with {folder} at step {step}; --resume never begins a new run")
-                return Run(folder, path.parent, path)
-    return Run(fresh, _checkpoint_folder(config, fresh), None)
+                return Run(folder, path.parent, path, step)
+    return Run(fresh, _checkpoint_folder(config, fresh))
 
 
 def _checkpoint_folder(config: TrainerConfig, folder: Path) -> Path:

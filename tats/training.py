@@ -67,8 +67,8 @@ def fit(
 
     `name` is the folder below `runs/` when --default_root_dir is not given. `settings`, the whole config of the script,
     is saved beside the run and must agree when a run is resumed by itself. A module that steps its optimizers itself
-    says with `updates_per_step` how many (else 2) and with `batches_per_step` how many batches it accumulates; clipping
-    is then its own business too. `training_step` returns its loss. `command` replaces the line that Ctrl-C prints.
+    says with `updates_per_step` how many (else 2), with `batches_per_step` how many batches it accumulates and with
+    `step_complete` that no gradients wait; clipping is then its own business too. `training_step` returns its loss. `command` replaces the line that Ctrl-C prints.
 
     Raises:
         UserError: flags that contradict each other or the machine, a checkpoint that can't be used, a loss that is NaN.
@@ -95,8 +95,6 @@ def fit(
     watchers += [keeper] if keeping else []
     trainer = build_trainer(module, config, place, run, watchers)
     check_intervals(config, train_loader)
-    for loader in (train_loader, val_loader):
-        quiet_workers(loader)
     try:
         trainer.fit(module, train_loader, val_loader, ckpt_path=run.resume, weights_only=True)
     except (Stopped, RuntimeError, SystemExit):
@@ -181,11 +179,15 @@ def build_trainer(
         raise UserError(f"the Trainer can't work with these flags: {error}") from None
 
 
+def _tested(row: dict[str, str]) -> bool:
+    return any(value for key, value in row.items() if key.startswith("val/"))
+
+
 class LongTable(CSVLogger):
     """metrics.csv that goes on when a run is resumed: earlier rows stay, except those of steps that come again."""
 
     def go_on(self, before: int) -> None:
-        """Keeps the rows of steps below `before`."""
+        """Keeps the rows of steps below `before`, and what was tested right there."""
         path = Path(self.log_dir) / "metrics.csv"
         rows: list[dict[str, str]] = []
         keys: list[str] = []
@@ -193,7 +195,7 @@ class LongTable(CSVLogger):
             with path.open(newline="") as file:
                 reader = csv.DictReader(file)
                 keys = list(reader.fieldnames or [])
-                rows = [row for row in reader if int(float(row["step"])) < before]
+                rows = [row for row in reader if int(float(row["step"])) < before + _tested(row)]
             path.rename(path.with_name("metrics.before.csv"))
         self.experiment.metrics_keys = keys
         if keys:
@@ -208,7 +210,8 @@ def build_loggers(config: TrainerConfig, run: Run) -> list[Any]:
     """TensorBoard and a CSV table, both inside the run's folder."""
     root, version = run.folder.parent, run.folder.name
     table = LongTable(root, name="", version=version, flush_logs_every_n_steps=config.flush_logs_every_n_steps)
-    return [TensorBoardLogger(root, name="", version=version), table]
+    events = TensorBoardLogger(root, name="", version=version, purge_step=run.step if run.resume else None)
+    return [events, table]
 
 
 class Folder(Callback):
@@ -229,7 +232,7 @@ class Folder(Callback):
         if trainer.is_global_zero and self.run.resume is not None:
             for logger in trainer.loggers:
                 if isinstance(logger, LongTable):
-                    logger.go_on(before=trainer.fit_loop.epoch_loop._batches_that_stepped)
+                    logger.go_on(before=self.run.step)
 
 
 class WholeFiles(TorchCheckpointIO):
@@ -265,21 +268,3 @@ def check_intervals(config: TrainerConfig, loader: Any) -> None:
             f"--val_check_interval {interval}: an epoch has only {batches} batches; take at most {batches}, a part of "
             "an epoch such as 1.0, or --check_val_every_n_epoch none to count batches over epochs"
         )
-
-
-class _Ignoring:
-    """Start of a loader's worker: Ctrl-C is for the main process, which stops the workers itself."""
-
-    def __init__(self, before: Any) -> None:
-        self.before = before
-
-    def __call__(self, worker: int) -> None:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
-        if self.before is not None:
-            self.before(worker)
-
-
-def quiet_workers(loader: Any) -> None:
-    """Keeps Ctrl-C away from the workers of a DataLoader."""
-    if getattr(loader, "num_workers", 0) and not isinstance(getattr(loader, "worker_init_fn", None), _Ignoring):
-        loader.worker_init_fn = _Ignoring(loader.worker_init_fn)

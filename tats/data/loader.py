@@ -1,11 +1,12 @@
 """Which clip comes when: from (seed, epoch, index) alone, whatever the number of workers and processes.
 
-A source (`VideoFolder`, `FrameFolder`, `VideoFile`, ...) knows its videos and reads windows of them. `Clips` makes a data
-set out of it, `Order` lists the clips of every batch, `Loader` brings the batches.
+A source (`VideoFolder`, `FrameFolder`, `VideoFile`, ...) knows its videos and reads windows of them. `Clips` makes a
+data set out of it, `Order` lists the clips of every batch, `Loader` brings the batches.
 """
 
 import math
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -80,10 +81,10 @@ class Failure:
 class Order:
     """The batches of one epoch on one process: lists of places.
 
-    Training runs through permutations of all clips, one after the other, each drawn from (seed, pass). A global batch is
-    the next `world * batch_size` of them, dealt out in equal parts; an epoch is as many batches as see every clip once, so
-    its last batch may begin the next pass. Batches are always full. Testing goes through the clips once, in order, the
-    last batch may be short; with several processes the first clips fill up the last round.
+    Training runs through permutations of all clips, one after the other, each drawn from (seed, pass). A global batch
+    is the next `world * batch_size` of them, dealt out in equal parts; an epoch is as many batches as see every clip once,
+    so its last batch may begin the next pass. Batches are always full. Testing goes through the clips once, in order, and
+    the last batch may be short; with several processes the first clips fill up the last round.
     """
 
     def __init__(self, n_clips: int, batch_size: int, seed: int, train: bool, rank: int = 0, world: int = 1):
@@ -136,12 +137,13 @@ class Loader:
         workers = min(workers, os.cpu_count() or 1, len(order) * order.batch_size)
         self._batches = DataLoader(
             clips,
-            batch_sampler=order,  # type: ignore[arg-type]  # it yields places, not integers
+            batch_sampler=order,  # of places, not of integers
             num_workers=workers,
             collate_fn=collate,
             pin_memory=torch.cuda.is_available(),
             multiprocessing_context=worker_start if workers else None,
             persistent_workers=workers > 0,
+            worker_init_fn=ignore_interrupt,
         )
 
     def __len__(self) -> int:
@@ -170,6 +172,11 @@ class Loader:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from there."""
         self.sampler.epoch, self.sampler.start_batch = state["epoch"], state["batch"]
+
+
+def ignore_interrupt(worker: int) -> None:
+    """Start of a worker: Ctrl-C is for the main process, which finishes its batch first and then ends the workers."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def collate(clips: "list[dict[str, Any] | Failure]") -> "dict[str, Any] | Failure":

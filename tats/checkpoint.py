@@ -8,7 +8,6 @@ weights, optimizer states and attention masks of a released file cost neither ti
 """
 
 import hashlib
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from tats import published, unpickle
+from tats import folders, published, unpickle, weights
 from tats.flags import UserError, from_dict, to_dict
 from tats.gpt.config import GPTConfig
 from tats.gpt.model import GPT
@@ -29,7 +28,6 @@ Model = TypeVar("Model", bound=nn.Module)
 
 CONFIGS = {"vqgan": VQGANConfig, "gpt": GPTConfig}
 CALLED = {"vqgan": "a VQGAN", "gpt": "a transformer"}
-FORMAT = 1  # of our folders
 _CRITICS = ("image_discriminator.", "video_discriminator.", "perceptual_model.")
 _NO_FUNCTION = (".N", ".z_avg", ".num_batches_tracked")  # state that changes no code and no picture
 
@@ -67,10 +65,9 @@ def load_vqgan(path: str | Path, device: Device = "cpu") -> VQGAN:
     """
     stored = read_checkpoint(path)
     if stored.kind == "gpt":
-        return _inner_vqgan(stored, "first_stage_model.", None, device)
-    return _build(
-        VQGAN, from_dict(VQGANConfig, stored.config, str(stored.path)), stored.state_dict, stored.path, device
-    )
+        return inner_vqgan(stored, "first_stage_model.", None, device)
+    config = from_dict(VQGANConfig, stored.config, str(stored.path))
+    return _build(VQGAN, config, stored.state_dict, stored.path, device)
 
 
 def load_transformer(
@@ -85,12 +82,7 @@ def load_transformer(
     sounds; without them it is inferred from the sizes of the window. Raises `UserError` as `load_vqgan`.
     """
     stored = _expect(read_checkpoint(path), "gpt")
-    config = from_dict(GPTConfig, stored.config, str(stored.path))
-    if stored.published is not None and (vqgan_ckpt is not None or stft_vqgan_ckpt is not None):
-        vqgan = _config_of(vqgan_ckpt) if vqgan_ckpt is not None else None
-        sound = _config_of(stft_vqgan_ckpt) if stft_vqgan_ckpt is not None else None
-        config = published.gpt_config(stored.extra, _raw(stored), str(stored.path), vqgan, sound)
-    return _build(GPT, config, stored.state_dict, stored.path, device)
+    return _build(GPT, settings(stored, vqgan_ckpt, stft_vqgan_ckpt), stored.state_dict, stored.path, device)
 
 
 def load_pair(
@@ -103,10 +95,8 @@ def load_pair(
     """
     stored = _expect(read_checkpoint(gpt), "gpt")
     transformer = load_transformer(gpt, vqgan, stft_vqgan, device)
-    inner = stored.inner("first_stage_model.")
-    if inner:
-        config = _config_of(vqgan)
-        return transformer, _inner_vqgan(stored, "first_stage_model.", config, device)
+    if stored.inner("first_stage_model."):
+        return transformer, inner_vqgan(stored, "first_stage_model.", vqgan, device)
     model = load_vqgan(vqgan, device)
     expected, found = stored.extra.get("vqgan"), fingerprint(model)
     if expected is not None and expected != found:
@@ -125,7 +115,7 @@ def load_sound_vqgan(gpt: str | Path, stft_vqgan: str | Path, device: Device = "
     """The VQGAN of sounds that goes with a transformer: a released one holds its own copy, which is taken."""
     stored = _expect(read_checkpoint(gpt), "gpt")
     if stored.inner("cond_stage_model."):
-        return _inner_vqgan(stored, "cond_stage_model.", _config_of(stft_vqgan), device)
+        return inner_vqgan(stored, "cond_stage_model.", stft_vqgan, device)
     return load_vqgan(stft_vqgan, device)
 
 
@@ -134,17 +124,9 @@ def save(model: VQGAN | GPT, folder: str | Path, extra: Mapping[str, Any] | None
 
     extra: plain values to keep beside the model. Returns the folder.
     """
-    from safetensors.torch import save_file
-
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    tensors = {name: _own(value) for name, value in model.state_dict().items()}
     kind = "vqgan" if isinstance(model, VQGAN) else "gpt"
-    about = {"format": FORMAT, "kind": kind, "config": to_dict(model.config), "extra": dict(extra or {})}
-    save_file(tensors, str(folder / "model.safetensors.part"), metadata={"format": "pt"})
-    (folder / "model.safetensors.part").replace(folder / "model.safetensors")
-    (folder / "config.json").write_text(json.dumps(about, indent=2) + "\n")
-    return folder
+    folders.write(Path(folder), kind, to_dict(model.config), extra or {}, model.state_dict())
+    return Path(folder)
 
 
 def fingerprint(model: VQGAN | GPT | str | Path) -> str:
@@ -168,9 +150,7 @@ def read_checkpoint(path: str | Path) -> Stored:
 
     path: as in `load_vqgan`. Raises `UserError` for a missing, damaged or foreign file.
     """
-    from tats.weights import find
-
-    path = find(path)
+    path = weights.find(path)
     if path.is_dir() or path.name == "model.safetensors":
         return _read_folder(path if path.is_dir() else path.parent)
     content = unpickle.load(path)
@@ -183,6 +163,43 @@ def read_checkpoint(path: str | Path) -> Stored:
     if args is None:
         raise UserError(f"{path}: holds no settings ('kind' and 'config', or the flags of a released checkpoint)")
     return _read_published(path, {**content["hyper_parameters"], "args": dict(vars(args))}, state)
+
+
+def settings(
+    stored: Stored, vqgan_ckpt: str | Path | None = None, stft_vqgan_ckpt: str | Path | None = None
+) -> VQGANConfig | GPTConfig:
+    """The configuration of a stored model; a released transformer's depends on the VQGANs that it was trained with."""
+    if stored.kind == "vqgan":
+        return from_dict(VQGANConfig, stored.config, str(stored.path))
+    if stored.published is None or (vqgan_ckpt is None and stft_vqgan_ckpt is None):
+        return from_dict(GPTConfig, stored.config, str(stored.path))
+    vqgan = _config_of(vqgan_ckpt) if vqgan_ckpt is not None else None
+    sound = _config_of(stft_vqgan_ckpt) if stft_vqgan_ckpt is not None else None
+    return published.gpt_config(stored.extra, _raw(stored), str(stored.path), vqgan, sound)
+
+
+def inner_vqgan(stored: Stored, prefix: str, own_ckpt: str | Path | None = None, device: Device = "cpu") -> VQGAN:
+    """A VQGAN inside a released transformer's file: `first_stage_model.`, or `cond_stage_model.` for sounds.
+
+    own_ckpt: the same VQGAN in its own file, which knows its flags; without it they are inferred from sizes.
+    """
+    state, source = stored.inner(prefix), str(stored.path)
+    if not state or stored.published is None:
+        raise UserError(f"{source} holds a transformer and no VQGAN: give the VQGAN's own checkpoint")
+    if own_ckpt is not None:
+        config = published.vqgan_config(to_dict(_config_of(own_ckpt)), state, source)
+    else:
+        gpt = from_dict(GPTConfig, stored.config, source)
+        args = {**stored.published, **({"resolution": published.SPECTROGRAM[0]} if prefix.startswith("cond") else {})}
+        config = published.inner_vqgan_config(gpt, args, state, source)
+    return _build(VQGAN, config, state, stored.path, device)
+
+
+def check(stored: Stored, config: VQGANConfig | GPTConfig) -> None:
+    """Raise `UserError` unless the stored tensors are exactly those of a model with this configuration."""
+    with torch.device("meta"):
+        model = VQGAN(config) if isinstance(config, VQGANConfig) else GPT(config)
+    _compare_names(model.state_dict(), stored.state_dict, stored.path, type(model).__name__)
 
 
 def _read_ours(path: Path, content: dict[str, Any], state: dict[str, Tensor]) -> Stored:
@@ -215,18 +232,7 @@ def _read_published(path: Path, stored: dict[str, Any], state: dict[str, Tensor]
 
 
 def _read_folder(folder: Path) -> Stored:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    for name in ("config.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise UserError(f"{folder}: lacks {name}; a model folder holds config.json and model.safetensors")
-    try:
-        about = json.loads((folder / "config.json").read_text())
-        kind, config, extra = about["kind"], about["config"], about.get("extra", {})
-        tensors = load_file(folder / "model.safetensors")
-    except (json.JSONDecodeError, KeyError, TypeError, SafetensorError) as error:
-        raise UserError(f"{folder}: damaged or not written by this project ({error}); convert it again") from None
+    kind, config, extra, tensors = folders.read(folder)
     if kind not in CONFIGS:
         raise UserError(f"{folder}: holds a model of the kind {kind!r}; this version knows vqgan and gpt")
     return Stored(folder, kind, config, tensors, extra=extra)
@@ -246,19 +252,6 @@ def _raw(stored: Stored) -> dict[str, Tensor]:
 def _config_of(path: str | Path) -> VQGANConfig:
     stored = _expect(read_checkpoint(path), "vqgan")
     return from_dict(VQGANConfig, stored.config, str(stored.path))
-
-
-def _inner_vqgan(stored: Stored, prefix: str, config: VQGANConfig | None, device: Device) -> VQGAN:
-    """The VQGAN inside a released transformer's file, with the settings of its own file if that is known."""
-    state, source = stored.inner(prefix), str(stored.path)
-    if not state or stored.published is None:
-        raise UserError(f"{source} holds a transformer and no VQGAN: give the VQGAN's own checkpoint")
-    if config is None:
-        gpt = from_dict(GPTConfig, stored.config, source)
-        config = published.inner_vqgan_config(gpt, stored.published, state, source)
-    else:
-        config = published.vqgan_config(to_dict(config), state, source)
-    return _build(VQGAN, config, state, stored.path, device)
 
 
 def _build(kind: type[Model], config: Any, state: Mapping[str, Tensor], path: Path, device: Device) -> Model:

@@ -8,6 +8,7 @@ import html
 import re
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -105,7 +106,7 @@ class ClipBPE:
             return [spelled]
         pieces = [*spelled[:-1], spelled[-1] + _END_OF_WORD]
         while len(pieces) > 1:
-            best = min(zip(pieces, pieces[1:]), key=lambda pair: self._ranks.get(pair, len(self._ranks)))
+            best = min(pairwise(pieces), key=lambda pair: self._ranks.get(pair, len(self._ranks)))
             if best not in self._ranks:
                 break
             joined: list[str] = []

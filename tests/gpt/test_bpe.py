@@ -73,7 +73,7 @@ def test_text_and_packed_text_give_the_same_ids(case, bpe, tmp_path):
 
 
 def test_a_missing_or_foreign_vocabulary_names_address_and_checksum(tmp_path):
-    with pytest.raises(UserError, match="github.com/openai/CLIP.*67603cfd"):
+    with pytest.raises(UserError, match=r"github.com/openai/CLIP.*67603cfd"):
         ClipBPE(tmp_path / "missing.txt.gz")
     (tmp_path / "short.txt").write_text("header\na b\n")
     with pytest.raises(UserError, match="not a vocabulary"):

@@ -192,6 +192,29 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> FeatureNet:
     return network.to(device).eval()
 
 
+def open_network(
+    features: str | Path | None = None, i3d_ckpt: str | Path | None = None, device: str | torch.device = "cpu"
+) -> Network:
+    """The network that a command asks for: I3D with the weights `i3d_ckpt` (a path, or the name of fetched weights), or
+    a trained FeatureNet.
+
+    Raises:
+        UserError: neither or both are given, or the file is missing or something else.
+    """
+    if features is not None and i3d_ckpt is not None:
+        raise UserError("a trained feature network and --i3d_ckpt are two networks: give one of them")
+    if i3d_ckpt is not None:
+        from tats import weights
+
+        return I3DFeatures.load(weights.find(i3d_ckpt, "--i3d_ckpt"), device)
+    if features is None:
+        raise UserError(
+            "a score needs a network: --i3d_ckpt FILE for FVD, or one trained on your data "
+            "(tats evaluate --train_features --data_path DATA --features FILE)"
+        )
+    return load(features, device)
+
+
 def clips(batches: Any) -> Iterator[Tensor]:
     """Clips as uint8 frames [b, T, H, W, 3], a few at a time.
 

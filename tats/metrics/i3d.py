@@ -147,7 +147,7 @@ class I3D(nn.Module):
             UserError: no such file, or it holds other keys.
         """
         if not Path(path).is_file():
-            raise UserError(f"no I3D weights at {path}: `tats weights get i3d` says where they come from")
+            raise UserError(f"no I3D weights at {path}: `tats weights list` says where they come from")
         try:
             state = torch.load(path, map_location="cpu", weights_only=True)
         except (RuntimeError, ValueError, EOFError, KeyError, OSError, pickle.UnpicklingError) as error:

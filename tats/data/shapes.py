@@ -175,11 +175,12 @@ def draw_frames(
 ) -> NDArray[np.uint8]:
     """One shape in each frame.  positions [N, 2], shapes int [N], colours [N, 3] in 0..255 -> uint8 [N, H, W, 3].
     What lies beyond the picture is cut off."""
-    margin = math.ceil(2 * HALF * resolution) + 2
+    margin = math.ceil(2 * HALF * resolution) + 3
+    far = HALF + 1 / resolution  # further out nothing is to be seen
     frames = np.zeros((len(positions), resolution, resolution, 3), np.uint8)
     for first in range(0, len(positions), _CHUNK):
         part = slice(first, first + _CHUNK)
-        centres = np.clip(positions[part], -2 * HALF, 1 + 2 * HALF)  # further out nothing is to be seen
+        centres = np.clip(positions[part], -far, 1 + far)
         patch, corner = coverage(centres, shapes[part], resolution)
         n, size = patch.shape[:2]
         rows = corner[:, 0, None] + np.arange(size)  # [n, P]

@@ -6,7 +6,7 @@
 
 *Right object*: exactly one object of the asked colour and shape in every frame. *Motion*: share of the steps that go
 on with the current velocity or that a reflection at a wall explains. *Valid*: the right object, motion of at least
-0.9, inside the walls, no teleport, no turn in mid-air, a legal speed (slow or fast) that is kept.
+0.9, inside the walls, no teleport, no turn in mid-air, a legal speed (slow or fast) that is kept, and not blurred.
 """
 
 import math
@@ -23,7 +23,8 @@ from tats.metrics.oracle_track import Point, Track, follow
 BRIGHT = 0.4  # a pixel brighter than this belongs to an object
 SPECK = 0.3  # of the smallest shape's area: anything smaller is not an object
 COLOUR_OFF = 0.35  # distance of a colour to its palette entry, each channel in [0, 1]
-MISFIT = 0.25  # energy of the difference to an ideal picture of the shape, against the picture's own
+MISFIT = 0.25  # energy of the difference to an ideal picture of the shape, against the picture's own: in one frame
+SOFT = (0.12, 0.125, 0.19)  # and in the typical frame: a blur of 0.04-0.05 sides; a triangle has the longest edges
 BACKGROUND = 0.05  # root mean square of what is outside the shape's surroundings
 OUTSIDE = 0.015  # how far beyond a wall a shape may seem, picture sides
 MOTION = 0.9  # share of steps that have to agree
@@ -56,6 +57,7 @@ class Scores:
     turns_at_walls: bool  # it never took a new course in mid-air or beyond a wall, and turned where it had to
     keeps_speed: bool
     legal_speed: bool
+    sharp: bool  # in half of the frames or more
     valid: bool
 
 
@@ -87,7 +89,7 @@ class Judgement(Scores):
 
     def part(self, first: int, last: int) -> Scores:
         """The scores of frames first..last-1 alone."""
-        return Scores(*_scores(self.right, self.inside, self.track, first, last))
+        return Scores(*_scores(self.right, self.inside, self.looks, self.track, first, last))
 
 
 def look(frames: NDArray[np.uint8]) -> Looks:
@@ -110,7 +112,7 @@ def judge(frames: NDArray[np.uint8], colour: str | None = None, shape: str | Non
     right &= looks.background <= BACKGROUND
     inside = np.all((looks.position >= LOW - OUTSIDE) & (looks.position <= HIGH + OUTSIDE), axis=1)
     track = follow(looks.position)
-    scores = _scores(right, inside, track, 0, len(frames))
+    scores = _scores(right, inside, looks, track, 0, len(frames))
     return Judgement(*scores, tuple(COLOURS)[asked_colour], SHAPES[asked_shape], looks, right, inside, track)
 
 
@@ -145,7 +147,7 @@ class Share:
 
 def summary(judgements: Sequence[Scores]) -> dict[str, Share]:
     """How many of the videos pass each test."""
-    names = ("right_object", "turns_at_walls", "keeps_speed", "legal_speed", "valid")
+    names = ("right_object", "turns_at_walls", "keeps_speed", "legal_speed", "sharp", "valid")
     shares = {name: Share(sum(getattr(j, name) for j in judgements), len(judgements)) for name in names}
     shares["motion"] = Share(sum(j.motion >= MOTION for j in judgements), len(judgements))
     shares["no_teleport"] = Share(sum(j.teleports == 0 for j in judgements), len(judgements))
@@ -177,22 +179,23 @@ def _most(numbers: NDArray[np.int64]) -> int:
 
 
 def _scores(
-    right: NDArray[np.bool_], inside: NDArray[np.bool_], track: Track, first: int, last: int
-) -> tuple[bool, float, int, bool, bool, bool, bool]:
+    right: NDArray[np.bool_], inside: NDArray[np.bool_], looks: Looks, track: Track, first: int, last: int
+) -> tuple[bool, float, int, bool, bool, bool, bool, bool]:
     """The fields of Scores for frames first..last-1 and the steps between them."""
-    steps = slice(first, last - 1)
-    right_object = bool(right[first:last].all())
+    frames, steps = slice(first, last), slice(first, last - 1)
+    right_object = bool(right[frames].all())
     motion = float(track.agrees[steps].mean())
     teleports = int(track.jumps[steps].sum())
-    turns = bool(inside[first:last].all() and not track.breaks[steps].any())
+    turns = bool(inside[frames].all() and not track.breaks[steps].any())
     speeds = track.speed[steps][np.isfinite(track.speed[steps])]
     keeps = legal = False
     if len(speeds):
         typical = float(np.median(speeds))
         keeps = bool((np.abs(speeds - typical) <= KEPT * typical).all())
         legal = any(abs(typical - speed) <= LEGAL * speed for speed in SPEEDS.values())
-    valid = right_object and motion >= MOTION and teleports == 0 and turns and keeps and legal
-    return right_object, motion, teleports, turns, keeps, legal, valid
+    sharp = bool(np.median(looks.misfit[frames] / np.array(SOFT)[looks.shape[frames]]) <= 1)
+    valid = right_object and motion >= MOTION and teleports == 0 and turns and keeps and legal and sharp
+    return right_object, motion, teleports, turns, keeps, legal, sharp, valid
 
 
 def _look(frames: NDArray[np.uint8]) -> tuple[NDArray, ...]:
@@ -204,7 +207,7 @@ def _look(frames: NDArray[np.uint8]) -> tuple[NDArray, ...]:
     colour, shape = np.full(n, -1), np.full(n, -1)
     position = np.full((n, 2), math.nan)
     misfit = np.ones(n)
-    energy = np.einsum("nhwc,nhwc->n", video, video, dtype=np.float64)
+    energy = _energy(video)
     background = np.sqrt(energy / (3 * side * side))
     if len(found):
         seen = _fit(video[found], centre[found], energy[found])
@@ -217,7 +220,7 @@ def _objects(video: NDArray[np.float32]) -> tuple[NDArray[np.int64], NDArray[np.
     from scipy import ndimage
 
     n, side = video.shape[:2]
-    bright = video.max(3)  # [n, H, W]
+    bright = _brightest(video)  # [n, H, W]
     plane = np.zeros((3, 3, 3), int)
     plane[1] = 1  # neighbours within a frame, diagonal ones too, never across frames
     labels, count = ndimage.label(bright > BRIGHT, structure=plane)
@@ -242,7 +245,8 @@ def _fit(video: NDArray[np.float32], centre: NDArray[np.float64], energy: NDArra
     padded = np.pad(video, ((0, 0), (2 * reach, 2 * reach), (2 * reach, 2 * reach), (0, 0)))
     corner = np.floor(centre[:, ::-1]).astype(int) - reach  # [n, 2] as (row, column)
     patch = _cut(padded, corner + 2 * reach, 2 * reach + 1)  # [n, P, P, 3]
-    core = patch.max(3) > 0.6 * patch.max((1, 2, 3), keepdims=True)[..., 0]  # [n, P, P]
+    bright = _brightest(patch)  # [n, P, P]
+    core = (bright > 0.6 * bright.max((1, 2), keepdims=True)).astype(np.float32)
     mean = np.einsum("nhwc,nhw->nc", patch, core) / core.sum((1, 2))[:, None]  # [n, 3]
     distance = np.linalg.norm(mean[:, None] - _PALETTE, axis=2)  # [n, 4]
     nearest = distance.argmin(1)
@@ -259,10 +263,10 @@ def _fit(video: NDArray[np.float32], centre: NDArray[np.float64], energy: NDArra
         place = np.stack([x, y - drop], 1)  # [n, 2]
         cover, at = coverage(place, np.full(n, number), side, pad)  # [n, Q, Q], [n, 2]
         inner = _cut(padded, np.clip(at + 2 * reach, 0, padded.shape[1] - cover.shape[1]), cover.shape[1])
-        ideal = cover[..., None] * paint[:, None, None]  # [n, Q, Q, 3]
-        fits.append(((inner - ideal) ** 2).sum((1, 2, 3)) / (ideal**2).sum((1, 2, 3)))
+        ideal = cover.astype(np.float32)[..., None] * paint[:, None, None]  # [n, Q, Q, 3]
+        fits.append(_energy(inner - ideal) / _energy(ideal))
         places.append(place)
-        within.append((inner**2).sum((1, 2, 3)))
+        within.append(_energy(inner))
     best, every = np.argmin(fits, 0), np.arange(n)
     misfit, position = np.array(fits)[best, every], np.array(places)[best, every]
     colour = np.where(distance[every, nearest] <= COLOUR_OFF, nearest, -1)
@@ -275,3 +279,14 @@ def _cut(padded: NDArray[np.float32], corner: NDArray[np.int64], size: int) -> N
     """A patch out of each frame.  [n, H, W, 3], corners int [n, 2] -> [n, size, size, 3]"""
     rows, columns = (corner[:, i, None] + np.arange(size) for i in (0, 1))  # each [n, size]
     return padded[np.arange(len(padded))[:, None, None], rows[:, :, None], columns[:, None, :]]
+
+
+def _brightest(video: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The largest channel, [n, H, W, 3] -> [n, H, W]; much faster than a reduction over an axis of three."""
+    return np.maximum(np.maximum(video[..., 0], video[..., 1]), video[..., 2])
+
+
+def _energy(video: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Sum of squares of each frame, [n, H, W, 3] -> [n]."""
+    flat = video.reshape(len(video), -1)
+    return np.einsum("nk,nk->n", flat, flat).astype(np.float64)

@@ -1,0 +1,64 @@
+# The commands of this project. `make` lists them.
+#
+#   PYTHON=python3.12 make setup     another Python for the environment (3.10 or newer)
+#   make demo SIZE=tiny              a demo of three minutes;  make demo FRESH=1  starts over
+#   make test ARGS="tests/gpt -x"    some of the tests
+
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+SIZE ?= full
+FRESH ?=
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check-env demo test lint format bench parity docs clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z-]*\):[^#]*## */  make \1|/p' $(firstword $(MAKEFILE_LIST)) | \
+	    while IFS='|' read -r name text; do printf '%-18s%s\n' "$$name" "$$text"; done
+
+setup: $(STAMP)  ## make .venv and install everything, in the versions of constraints.txt
+
+$(STAMP): pyproject.toml setup.py constraints.txt
+	@command -v $(PYTHON) >/dev/null || { echo "no '$(PYTHON)' here: install Python 3.10 or newer, or name one, as in PYTHON=python3.12 make setup" >&2; exit 2; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10))' || { echo "$(PYTHON) is $$($(PYTHON) --version 2>&1), but 3.10 or newer is needed: name one, as in PYTHON=python3.12 make setup" >&2; exit 2; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV) || { echo "can't make $(VENV): does $(PYTHON) have its venv module (on Debian: apt install python3-venv)?" >&2; exit 2; }
+	@echo "installing into $(VENV); the first time takes a few minutes and about 3 GB"
+	$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+	@$(MAKE) --no-print-directory check-env
+
+check-env:  ## say what the environment runs on
+	@$(PY) -c 'import torch; gpu = torch.cuda.is_available(); print("torch", torch.__version__, "on", torch.cuda.get_device_name() if gpu else "the CPU"); gpu or not torch.version.cuda or print("note: this torch is built for CUDA, but there is no GPU; it works and only takes more room. The CPU build comes from https://download.pytorch.org/whl/cpu")'
+
+demo: $(STAMP)  ## train both models on a small dataset, sample, judge: runs/demo/index.html (SIZE=tiny, FRESH=1)
+	@$(PY) -m tats.demo --size $(SIZE) $(if $(filter-out 0 no false,$(FRESH)),--fresh)
+
+test: $(STAMP)  ## all tests
+	@$(PY) -m pytest $(ARGS)
+
+lint: $(STAMP)  ## format, lint, types
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+format: $(STAMP)  ## bring the code into the common format
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+bench: $(STAMP)  ## measure what the README states; results go to benchmarks/results
+	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; $(PY) $$file || exit 1; done
+
+parity: $(STAMP)  ## compare with the published system and write docs/parity.md
+	@mkdir -p build
+	TATS_PARITY_RECORD=build/parity.json $(PY) -m pytest $(ARGS)
+	$(PY) -m tests.parity_table build/parity.json docs/parity.md
+
+docs: $(STAMP)  ## write the tables of README and docs anew from the stored results
+	@$(PY) -m benchmarks.tables
+
+clean:  ## remove what tools left behind; the environment and runs/ stay
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -4,6 +4,7 @@ import dataclasses
 import shutil
 import sys
 import textwrap
+import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -167,10 +168,7 @@ def write_help(cls: type, flags: "list[Flag]", notes: Notes, prog: str) -> str:
     width = min(120, max(60, shutil.get_terminal_size((100, 24)).columns))
     parts = [f"usage: {prog} [--config FILE] [--flag value ...]", ""]
     if cls.__doc__ and not cls.__doc__.startswith(f"{cls.__name__}("):
-        parts += [
-            *(line for text in textwrap.dedent(cls.__doc__).strip().split("\n\n") for line in _wrap(text, width)),
-            "",
-        ]
+        parts += [line for text in cls.__doc__.strip().split("\n\n") for line in _wrap(text, width)]
     groups: dict[str, list[Flag]] = {}
     for flag in flags:
         if flag.is_flag:
@@ -199,8 +197,11 @@ def _left(flag: "Flag") -> str:
     names = ", ".join(f"--{name}" for name in (flag.name, *flag.aliases))
     if length(flag.kind) == 0:
         return names if flag.name.startswith("no_") else f"{names}, --{flag.negative}"
+    kinds = members(flag.kind)
+    if typing.get_origin(kinds[0]) in (list, tuple):
+        kinds = members(typing.get_args(kinds[0])[0])
     words = {int: "INT", float: "FLOAT", str: "TEXT", Path: "PATH"}
-    word = next((words[each] for each in members(flag.kind) if each in words), "VALUE")
+    word = "|".join(dict.fromkeys(words.get(each, "VALUE") for each in kinds))
     count = length(flag.kind)
     return f"{names} {' '.join([word] * count) if count else word + ' ...'}"
 

@@ -46,13 +46,14 @@ class Settings:
 
     def draw(self, frame: int, first: int) -> Draw:
         """The draw for a latent frame, when `first` frames count as the first ones unless `frames_init` says more."""
-        if frame >= (first if self.frames_init is None else self.frames_init):
-            return Draw(self.top_k, self.top_p, self.temperature)
-        return Draw(
-            self.top_k if self.top_k_init is None else self.top_k_init,
-            self.top_p if self.top_p_init is None else self.top_p_init,
-            self.temperature if self.temperature_init is None else self.temperature_init,
-        )
+        top_k, top_p, temperature = self.top_k, self.top_p, self.temperature
+        if frame < (first if self.frames_init is None else self.frames_init):
+            top_k = top_k if self.top_k_init is None else self.top_k_init
+            top_p = top_p if self.top_p_init is None else self.top_p_init
+            temperature = temperature if self.temperature_init is None else self.temperature_init
+        if self.as_published and top_k is None:
+            top_p = None  # the published samplers filter nothing without top_k
+        return Draw(top_k, top_p, temperature)
 
 
 def sample_codes(

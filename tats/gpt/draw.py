@@ -51,21 +51,21 @@ class Draw:
         if k < n:
             kth = logits.topk(k, -1, sorted=False).values.amin(-1, keepdim=True)  # [B, 1]
             logits = logits.masked_fill(logits < kth, -float("inf"))
-        probabilities = logits.softmax(-1)
-        if p < 1:
-            probabilities = _nucleus(probabilities, p)
-        return probabilities
+        return _nucleus(logits, p) if p < 1 else logits.softmax(-1)
 
 
-def _nucleus(probabilities: Tensor, p: float) -> Tensor:
-    """Keep the most likely entries up to the one whose predecessors sum up to more than p.  [B, n] -> [B, n]"""
-    n = probabilities.shape[-1]
+def _nucleus(logits: Tensor, p: float) -> Tensor:
+    """Probabilities of the most likely entries up to the one whose predecessors sum up to more than p.  [B, n]"""
+    probabilities = logits.softmax(-1)
+    n = logits.shape[-1]
     look = min(FIRST_LOOK, n)
-    values, ids = probabilities.topk(look, -1)  # [B, look], most likely first
+    ids = logits.topk(look, -1).indices  # [B, look], most likely first
+    values = probabilities.gather(-1, ids)
     if look < n and bool((values.sum(-1) <= p).any()):  # some row is flatter than that: sort whole rows
-        values, ids = probabilities.sort(-1, descending=True)
-    before = values.cumsum(-1) - values  # [B, look]
-    values = values.masked_fill(before > p, 0.0)
+        ids = logits.argsort(-1, descending=True)
+        values = probabilities.gather(-1, ids)
+    removed = values.cumsum(-1)[:, :-1] > p  # everything behind the entry that crosses p
+    values[:, 1:] = values[:, 1:].masked_fill(removed, 0.0)
     values = values / values.sum(-1, keepdim=True)
     return torch.zeros_like(probabilities).scatter_(-1, ids, values)
 

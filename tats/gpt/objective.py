@@ -50,7 +50,7 @@ def accuracy(logits: Tensor, target: Tensor, ks: Sequence[int] = (1, 5)) -> list
 
     logits [..., V], target [...] -> one tensor [1] per k.
     """
-    best = logits.flatten(0, -2).topk(max(ks), -1).indices  # [n, max(ks)]
+    best = logits.flatten(0, -2).topk(min(max(ks), logits.shape[-1]), -1).indices  # [n, max(ks)]
     hit = best == target.reshape(-1, 1)
     return [hit[:, :k].any(-1).sum(0, keepdim=True) * (100.0 / len(hit)) for k in ks]
 

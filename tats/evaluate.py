@@ -172,7 +172,7 @@ def _read_videos(files: Sequence[Path], path: Path, data: DataConfig) -> "Iterat
 
 
 def score(config: EvaluateConfig) -> dict[str, Any]:
-    """Compare `--generated` with `--real`: what `tats.metrics.features.compute` gives, and where the clips came from."""
+    """Compare `--generated` with `--real`: what `tats.metrics.features.compute` gives, and both paths."""
     from tats.metrics.features import compute, open_network
 
     if config.generated is None or config.real is None:

@@ -225,9 +225,9 @@ def clips(batches: Any) -> Iterator[Tensor]:
     for batch in [batches] if alone else batches:
         if isinstance(batch, Mapping):
             batch = batch["video"] if "video" in batch else batch["frames"]
-        tensor = batch if isinstance(batch, Tensor) else torch.from_numpy(np.asarray(batch))
-        for part in tensor.detach().split(_CLIPS):
-            yield _frames(part)
+        for start in range(0, len(batch), _CLIPS):
+            part = batch[start : start + _CLIPS]  # an array may be a file: only this part is read
+            yield _frames(part.detach() if isinstance(part, Tensor) else torch.from_numpy(np.array(part)))
 
 
 def _frames(part: Tensor) -> Tensor:

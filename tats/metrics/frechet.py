@@ -160,7 +160,7 @@ def _pieces(x: Tensor) -> Iterator[Tensor]:
 
 def as_features(features: Any) -> Tensor:
     """Features as float64 [n, width] on the CPU; dimensions after the first are flattened."""
-    tensor = features.detach() if isinstance(features, Tensor) else torch.as_tensor(np.asarray(features))
+    tensor = features.detach() if isinstance(features, Tensor) else torch.from_numpy(np.array(features))
     if tensor.ndim < 2:
         raise ValueError(f"features must be [n, width], got {list(tensor.shape)}")
     return tensor.to("cpu", torch.float64).flatten(1)

@@ -1,9 +1,9 @@
 """Exact clips out of video files: an index of presentation time stamps, and seeking by it.
 
 A frame number means nothing to a container; a presentation time stamp (pts) does. `scan` lists the stamps of a file
-once; `read_clip` seeks to the key frame before the wanted one and decodes up to it. Every frame it returns carries the very
-stamp of the index, or the file is decoded from its start instead; a clip that is not what the index says is an error,
-never a guess.
+once; `read_clip` seeks to the key frame before the wanted one and decodes up to it. Every frame it returns carries
+the very stamp of the index, or the file is decoded from its start instead; a clip that is not what the index says is an
+error, never a guess.
 """
 
 import itertools
@@ -98,21 +98,17 @@ def read_clip(path: str | Path, timeline: Timeline, start: int, count: int, step
         raise ValueError(f"frames {start} to {start + count} by {step} do not lie in the {timeline.n_frames} of {path}")
     try:
         if not len(timeline.stamps):
-            return _read_by_count(path, start, count, step)
-        wanted = timeline.stamps[start : start + count]
-        for place in (start, max(start - STEP_BACK, 0), 0):
-            with _opened(path) as container:
-                if place:
-                    container.seek(int(timeline.stamps[place]), stream=container.streams.video[0])
-                frames = _collect(_decoded(container), wanted, step, sought=place > 0)
-            if frames is not None:
-                return np.stack(frames)
-    except (av.FFmpegError, OSError, ValueError) as error:
+            frames = _read_by_count(path, start, count, step)
+        else:
+            frames = _read_by_stamp(path, timeline.stamps, start, count, step)
+    except (av.FFmpegError, OSError) as error:
         raise ReadError(f"{path}: frames {start} to {start + count}: {_reason(error)}") from error
-    raise ReadError(
-        f"{path}: frames {start} to {start + count} are not the ones of its index: the file is damaged there, or was "
-        f"replaced while in use. Repair or remove it; --check_videos all finds such files before training."
-    )
+    if frames is None:
+        raise ReadError(
+            f"{path}: frames {start} to {start + count} are not those of its index: the file is damaged there, or was "
+            f"replaced while in use. Repair or remove it; --check_videos all finds such files before training."
+        )
+    return frames
 
 
 def read_all(path: str | Path) -> Iterator[np.ndarray]:
@@ -153,39 +149,78 @@ def _decoded(container: Any) -> Iterator[Any]:
     yield from container.decode(container.streams.video[0])
 
 
-def _collect(decoded: Iterator[Any], wanted: np.ndarray, step: int, sought: bool) -> list[np.ndarray] | None:
-    """Frames with the stamps `wanted`, each `step`-th of them converted; None when another frame lies among them.
+class _Window:
+    """The frames of one clip as they come: uint8 [n, H, W, 3], filled in one by one.
 
-    A seek (`sought`) is believed only when the first frame behind it is a key frame, and not beyond the first wanted
-    one: else frames may lean on others that were never decoded.
+    One converter serves them all: a converter per frame, as `frame.to_ndarray` makes it, costs four times as much.
     """
-    frames: list[np.ndarray] = []
-    place = 0
-    for frame in decoded:
-        if frame.pts is None or frame.is_corrupt or (sought and not frame.key_frame):
-            return None
-        sought = False
-        if place == 0 and frame.pts < wanted[0]:
-            continue
-        if frame.pts != wanted[place]:
-            return None
-        if place % step == 0:
-            frames.append(frame.to_ndarray(format="rgb24"))
-        place += 1
-        if place == len(wanted):
+
+    def __init__(self, count: int, step: int):
+        from av.video.reformatter import VideoReformatter
+
+        self.count, self.step, self.place = count, step, 0
+        self._converter = VideoReformatter()
+        self._frames: np.ndarray | None = None
+
+    def add(self, frame: Any) -> bool:
+        """Take the next frame of the window; whether the window is full. A frame of another size is refused."""
+        if self.place % self.step == 0:
+            picture = self._converter.reformat(frame, format="rgb24").to_ndarray()  # [H, W, 3]
+            if self._frames is None:
+                self._frames = np.empty((-(-self.count // self.step), *picture.shape), np.uint8)
+            if picture.shape != self._frames.shape[1:]:
+                raise OSError(None, f"the picture changes its size to {picture.shape[1]}x{picture.shape[0]}")
+            self._frames[self.place // self.step] = picture
+        self.place += 1
+        return self.place == self.count
+
+    @property
+    def frames(self) -> np.ndarray | None:
+        """The window when it is full, else None."""
+        return self._frames if self.place == self.count else None
+
+
+def _read_by_stamp(path: str | Path, stamps: np.ndarray, start: int, count: int, step: int) -> np.ndarray | None:
+    """Seek to the wanted frame; when that lands too late, somewhat earlier; else from the start of the file."""
+    for place in (start, max(start - STEP_BACK, 0), 0):
+        with _opened(path) as container:
+            if place:
+                container.seek(int(stamps[place]), stream=container.streams.video[0])
+            frames = _collect(_decoded(container), stamps[start : start + count], step, sought=place > 0)
+        if frames is not None or not place:
             return frames
     return None
 
 
-def _read_by_count(path: str | Path, start: int, count: int, step: int) -> np.ndarray:
-    frames = []
+def _collect(decoded: Iterator[Any], wanted: np.ndarray, step: int, sought: bool) -> np.ndarray | None:
+    """Frames with the stamps `wanted`, each `step`-th of them kept; None when another frame lies among them.
+
+    A seek (`sought`) is believed only when the first frame behind it is a key frame, and not beyond the first wanted
+    one: else frames may lean on others that were never decoded.
+    """
+    window = _Window(len(wanted), step)
+    for frame in decoded:
+        if frame.pts is None or frame.is_corrupt or (sought and not frame.key_frame):
+            return None
+        sought = False
+        if window.place == 0 and frame.pts < wanted[0]:
+            continue
+        if frame.pts != wanted[window.place]:
+            return None
+        if window.add(frame):
+            break
+    return window.frames
+
+
+def _read_by_count(path: str | Path, start: int, count: int, step: int) -> np.ndarray | None:
+    window = _Window(count, step)
     with _opened(path) as container:
-        for place, frame in enumerate(_decoded(container)):
-            if place >= start and (place - start) % step == 0:
-                frames.append(frame.to_ndarray(format="rgb24"))
-            if place + 1 == start + count:
-                return np.stack(frames)
-    raise ReadError(f"{path}: ends after {start + len(frames) * step} frames, its index says more")
+        for frame in itertools.islice(_decoded(container), start, None):
+            if frame.is_corrupt:
+                return None
+            if window.add(frame):
+                break
+    return window.frames
 
 
 def _ends_agree(path: str | Path, stamps: list[int]) -> bool:

@@ -4,6 +4,7 @@ frames: uint8 [T, H, W, C], pixels at the edges (files, metrics); video: float [
 Both may carry a batch dimension in front. Grids of videos are made here too.
 """
 
+import functools
 import math
 
 import numpy as np
@@ -82,16 +83,18 @@ def shrink(frames: Tensor, resolution: int) -> Tensor:
     left, right, across = _neighbours(width, wide, resolution)
     first, last = int(left[0]), int(right[-1])
     rows = frames[:, :, first : last + 1].reshape(total, height, -1)  # [T, H, n * C]
-    left, right, down, across = left - first, right - first, down[:, None], across[:, None]
+    left, right, down = left - first, right - first, down[:, None]
+    across = across.repeat_interleave(channels)  # [res * C]
     video = torch.empty(channels, total, resolution, resolution)
     for t, picture in enumerate(rows):
         upper, lower = picture.index_select(0, above).float(), picture.index_select(0, below).float()
         lines = torch.lerp(upper, lower, down).view(resolution, -1, channels)  # [res, n, C]
-        pixels = torch.lerp(lines.index_select(1, left), lines.index_select(1, right), across)  # [res, res, C]
-        video[:, t] = pixels.permute(2, 0, 1)
+        ones, others = lines.index_select(1, left).flatten(1), lines.index_select(1, right).flatten(1)  # [res, res * C]
+        video[:, t] = torch.lerp(ones, others, across).view(resolution, resolution, channels).permute(2, 0, 1)
     return video
 
 
+@functools.lru_cache(maxsize=64)
 def _neighbours(size: int, new_size: int, kept: int) -> tuple[Tensor, Tensor, Tensor]:
     """For the middle `kept` of `new_size` pixels: the two pixels out of `size` around each, and the second's weight.
 

@@ -1,8 +1,8 @@
 """The index of a folder of videos: what every file holds, found out once and kept beside the files.
 
-`<folder>/.tats_index.npz` lists name, size and time of change of every file with the stamps of its frames, or the reason
-why it cannot be read. Files that are new or were changed are scanned again, the others are not touched. A folder that
-cannot be written to keeps its index in the user's cache instead.
+`<folder>/.tats_index.npz` lists name, size and time of change of every file with the stamps of its frames, or the
+reason why it cannot be read. Files that are new or were changed are scanned again, the others are not touched. A folder
+that cannot be written to keeps its index in the user's cache instead.
 """
 
 import concurrent.futures
@@ -91,8 +91,8 @@ def _scan_all(folder: Path, jobs: list[_Job], workers: int | None) -> list[Entry
             except concurrent.futures.process.BrokenProcessPool as error:
                 near = ", ".join(job.name for job in jobs[len(done) : len(done) + 8 * workers])
                 raise UserError(
-                    f"{folder}: a process died while indexing one of: {near}. Too little memory, or a file that crashes "
-                    f"the decoder: --index_workers 1 goes through them one by one."
+                    f"{folder}: a process died while indexing one of: {near}. Too little memory, or a file that "
+                    f"crashes the decoder: --index_workers 1 goes through them one by one."
                 ) from error
     return done
 
@@ -132,7 +132,7 @@ def _save(folder: Path, entries: list[Entry]) -> None:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.NamedTemporaryFile(dir=path.parent, prefix=path.name, suffix=".tmp", delete=False) as file:
-                np.savez_compressed(file, **_pack(entries))
+                np.savez_compressed(file, allow_pickle=False, **_pack(entries))
             os.chmod(file.name, 0o644)
             os.replace(file.name, path)
         except OSError as error:

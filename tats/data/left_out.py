@@ -43,8 +43,8 @@ def check_short(where: str, short: Sequence[str], total: int, span: int) -> None
     """
     if total and len(short) == total:
         raise UserError(
-            f"{where}: none of {total} videos has the {span} frames that a clip takes. Give a smaller --sequence_length "
-            f"(or --sample_every_n_frames), or longer videos."
+            f"{where}: none of {total} videos has the {span} frames that a clip takes. Give a smaller "
+            f"--sequence_length (or --sample_every_n_frames), or longer videos."
         )
     if short:
         say(f"{where}: left out {len(short)} of {total} videos shorter than {span} frames: {', '.join(short[:NAMED])}{_more(short)}")  # fmt: skip  # noqa: E501

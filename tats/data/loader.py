@@ -82,9 +82,9 @@ class Order:
     """The batches of one epoch on one process: lists of places.
 
     Training runs through permutations of all clips, one after the other, each drawn from (seed, pass). A global batch
-    is the next `world * batch_size` of them, dealt out in equal parts; an epoch is as many batches as see every clip once,
-    so its last batch may begin the next pass. Batches are always full. Testing goes through the clips once, in order, and
-    the last batch may be short; with several processes the first clips fill up the last round.
+    is the next `world * batch_size` of them, dealt out in equal parts; an epoch is as many batches as see every clip
+    once, so its last batch may begin the next pass. Batches are always full. Testing goes through the clips once, in
+    order, and the last batch may be short; with several processes the first clips fill up the last round.
     """
 
     def __init__(self, n_clips: int, batch_size: int, seed: int, train: bool, rank: int = 0, world: int = 1):

@@ -1,7 +1,8 @@
 """From flags to loaders: pick the source that fits `--data_path`, make the batches.
 
     data = VideoData(config, seed=1234)
-    for batch in data.train_loader(): batch["video"]        # float [B, C, T, H, W] in [-0.5, 0.5]; label, index int64 [B]
+    for batch in data.train_loader():
+        batch["video"], batch["label"]           # float [B, C, T, H, W] in [-0.5, 0.5], int64 [B]
 
 What a batch holds besides `video`, `label` and `index` depends on the flags: `text` (list of strings), `stft`
 (float [B, 1, T, 64, 16]), `cbox` (int64 [B, 4]), `video_smap` (float [B, classes, T, H, W]). With `--vtokens`,

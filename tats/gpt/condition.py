@@ -55,7 +55,7 @@ def _labels(config: GPTConfig, label: Label, batch: int) -> Tensor:
     """Class ids [1 or batch, 1] from ids or names."""
     if isinstance(label, Tensor):
         return label.reshape(-1, 1)
-    each = [label] if isinstance(label, int | str) else list(label)
+    each: list[int | str] = [label] if isinstance(label, int | str) else [*label]
     return torch.tensor([label_id(config, one) for one in each]).reshape(-1, 1)
 
 

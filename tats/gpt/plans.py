@@ -97,8 +97,9 @@ def plan_wide_as_published(
             top, row = _published_window(i, window[1], size[0], window[1] // 2)
             for j in range(size[1]):
                 left, column = _published_window(j, window[2], size[1], window[2] // 2)
-                parts = (range(at, at + length) for at, length in zip((start, top, left), window))
-                plan.append(WideWindow(*parts, place, range(row, row + 1), range(column, column + 1)))
+                frames = range(start, start + window[0])
+                rows, columns = range(top, top + window[1]), range(left, left + window[2])
+                plan.append(WideWindow(frames, rows, columns, place, range(row, row + 1), range(column, column + 1)))
     return plan
 
 

@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 import numpy as np
@@ -41,8 +41,9 @@ class GPTTraining(pl.LightningModule):
     """Learns which code follows. Its state dict holds `gpt.*` and nothing else: the VQGANs stay frozen and outside.
 
     learning_rate: the one that is used (see `train_config.learning_rate` for the rule). vqgan: turns batches of videos
-    into codes; None: batches hold codes. sound_vqgan: the same for sounds, where they are the condition. extra: plain
-    values stored beside the model in checkpoints. seed: of the codes that `pkeep` replaces.
+    into codes; None: batches hold codes. sound_vqgan: the same for sounds, where they are the condition. text_tokens:
+    turns a list of texts into ids [B, n_cond]. extra: plain values stored beside the model in checkpoints. seed: of the
+    codes that `pkeep` replaces.
     """
 
     def __init__(
@@ -53,12 +54,14 @@ class GPTTraining(pl.LightningModule):
         *,
         vqgan: Tokenizer | None = None,
         sound_vqgan: Tokenizer | None = None,
+        text_tokens: Callable[[list[str]], Tensor] | None = None,
         extra: Mapping[str, Any] | None = None,
         seed: int = 0,
     ):
         super().__init__()
         self.gpt, self.config, self.learning_rate, self.seed = gpt, config, learning_rate, seed
         self.frozen = {"video": vqgan, "sound": sound_vqgan}  # a dict, so that neither is stored with the transformer
+        self.text_tokens = text_tokens
         self.extra = dict(extra or {})
         self.model = [torch.compile(gpt) if config.compile else gpt]  # a list: no second name in the state dict
         self.used: Tensor | None = None  # how often each code occurred since the last line of the log
@@ -74,7 +77,7 @@ class GPTTraining(pl.LightningModule):
         codes = self._encode("video", video) if video.is_floating_point() else video
         return codes[:, :: self.gpt.config.stride]
 
-    def condition(self, batch: Mapping[str, Tensor]) -> Tensor:
+    def condition(self, batch: Mapping[str, Any]) -> Tensor:
         """int64 [B, n_cond]: what the batch holds for the condition of this model."""
         config = self.gpt.config
         if config.key == "none":
@@ -84,6 +87,10 @@ class GPTTraining(pl.LightningModule):
                 f"--cond_stage_key {config.key}: the data has no {config.key}, only {', '.join(sorted(batch))}"
             )
         given = batch[config.key]
+        if isinstance(given, list | tuple):  # texts
+            if self.text_tokens is None:
+                raise ValueError("the batch holds texts, but nothing was given to turn them into ids")
+            given = self.text_tokens(list(given)).to(batch["video"].device)
         if config.key == "stft" and given.is_floating_point():
             given = self._encode("sound", given)
         return given.reshape(len(given), -1)
@@ -104,7 +111,7 @@ class GPTTraining(pl.LightningModule):
 
     # ---- the loss
 
-    def step(self, batch: Mapping[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def step(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """loss [], acc1 [1], acc5 [1] (percent), codes [B, t, h, w] of one batch."""
         codes, cond = self.codes(batch), self.condition(batch)
         places = None

@@ -20,7 +20,9 @@ class GPTTrainConfig:
     weight_decay: float = arg(0.01, "decay of the weights of linear layers")
     pkeep: float = arg(1.0, "share of codes that the model sees as they are; the others are replaced at random")
     loss_on: str = arg("new", "codes that count in a model that fills in frames: those between, or all", ["new", "all"])
-    vocab_size: int = arg(16384, "size of the codebook; the VQGAN's counts where they differ")
+    vocab_size: int | None = arg(None, "size of the codebook; where it differs, the VQGAN's counts")
+    bpe: str | None = arg(None, "vocabulary of byte pairs (.txt or .txt.gz), with --cond_stage_key text")
+    text_length: int = arg(256, "tokens of a text, with --cond_stage_key text")
     compile: bool = arg(False, "compile the transformer (torch.compile)")
 
     notes: ClassVar[dict[str, tuple[int | str, str]]] = {

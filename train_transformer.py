@@ -1,0 +1,58 @@
+"""Train a transformer over the codes of a VQGAN.
+
+python train_transformer.py --vqvae V.ckpt --data_path data/shapes --block_size 0 --n_layer 4 --n_head 4 --n_embd 128
+"""
+
+from dataclasses import dataclass, field
+
+from tats import flags
+from tats.data.config import DataConfig
+from tats.gpt.config import GPTConfig
+from tats.gpt.train_config import GPTTrainConfig
+from tats.trainer_config import TrainerConfig
+
+
+@dataclass(frozen=True)
+class Config:
+    """Trains a transformer over the codes of a VQGAN: unconditional, or by label, text or sound."""
+
+    gpt: GPTConfig = field(default_factory=GPTConfig)
+    training: GPTTrainConfig = field(default_factory=GPTTrainConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+
+
+def main() -> None:
+    """Parse, build, train."""
+    args = flags.parse(Config)
+    from tats import checkpoint, training
+    from tats.data.module import VideoData
+    from tats.gpt import train_setup
+    from tats.gpt.train import GPTTraining
+    from tats.run_folder import say
+
+    data = VideoData(args.data, seed=args.trainer.seed)
+    frozen = train_setup.Frozen.load(args.training)
+    config, remarks = train_setup.fit_to_data(args.gpt, args.training, data, frozen)
+    learning_rate, factors = train_setup.rate(
+        args.training, args.trainer.accumulate, training.processes(args.trainer), args.data.batch_size
+    )
+    for line in [*remarks, *factors]:
+        say(line)
+    fingerprint = checkpoint.fingerprint(frozen.vqgan) if frozen.vqgan else data.fingerprint
+    module = GPTTraining(
+        train_setup.start(config, args.training.init_from),
+        args.training,
+        learning_rate,
+        vqgan=None if args.data.vtokens else frozen.vqgan,
+        sound_vqgan=frozen.sound,
+        text_tokens=train_setup.text_tokens(args.training) if config.key == "text" else None,
+        extra={"vqgan": fingerprint, "label_names": config.label_names},
+        seed=args.trainer.seed,
+    )
+    cadence, loaders = training.TRANSFORMER_CADENCE, (data.train_loader(), data.test_loader())
+    training.fit(module, *loaders, args.trainer, name="transformer", cadence=cadence, settings=args)
+
+
+if __name__ == "__main__":
+    flags.run(main)

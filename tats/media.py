@@ -1,0 +1,344 @@
+"""Files of pictures and sound: write a video piece by piece, read frames and sound back.
+
+    with VideoWriter("out.mp4", fps=16) as file:
+        for piece in decode_stream(vqgan, latent_frames):           # video [1, C, n, H, W]
+            file.write(piece)
+
+The suffix decides: `.mp4 .mov .mkv` become H.264 with AAC sound, `.gif .webp .apng .png` animations, and a path without
+suffix a folder of numbered PNG files. A file appears under its name when it is complete, never before. What a video
+file returns is not exactly what went in; measure on arrays.
+"""
+
+import math
+import os
+import shutil
+from collections.abc import Iterable, Iterator
+from fractions import Fraction
+from itertools import pairwise
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tats.flags import UserError
+
+FILMS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}  # suffix -> container
+ANIMATIONS = {".gif": "GIF", ".webp": "WEBP", ".apng": "PNG", ".png": "PNG"}
+AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
+SUBSAMPLED = ("yuv420p", "yuv422p")  # pixel formats that need an even width (and height)
+
+Sound = tuple[Any, int]
+"""Samples in [-1, 1], float [n] or [n, channels] (array or tensor), and their rate in hertz."""
+
+
+class VideoWriter:
+    """Appends frames to a file that appears when the `with` block ends without an error.
+
+    `path`: see the module. `fps` may be any positive number. `crf` is x264's quality (0 best, 17 looks lossless),
+    `pix_fmt` yuv420p plays everywhere, yuv444p keeps the resolution of colours. Odd sizes are padded to even by their
+    last row and column where the pixel format needs it. `sound` is cut where the video ends. `options` go to x264.
+    Animations keep their frames in memory until the end; the others need memory for one piece only.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        fps: float,
+        *,
+        sound: Sound | None = None,
+        crf: int = 17,
+        pix_fmt: str = "yuv420p",
+        options: dict[str, str] | None = None,
+    ):
+        self.path = Path(path)
+        if not fps > 0 or math.isinf(fps):
+            raise UserError(f"fps {fps} is not a rate: give a positive number of frames per second.")
+        suffix = self.path.suffix.lower()
+        if suffix and suffix not in {**FILMS, **ANIMATIONS}:
+            raise UserError(
+                f"{self.path}: cannot write {suffix} files. Use one of {' '.join([*FILMS, *ANIMATIONS])}, or a path "
+                "without suffix for a folder of PNG files."
+            )
+        if sound is not None and suffix not in FILMS:
+            raise UserError(f"{self.path}: only {' '.join(FILMS)} files carry sound.")
+        if suffix and self.path.is_dir():
+            raise UserError(f"{self.path} is a folder. Give the name of a file.")
+        self.n_frames = 0
+        self.size: tuple[int, ...] | None = None  # height and width of what is written
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
+        self._file: _Film | _Animation | _Folder
+        if suffix in FILMS:
+            self._file = _Film(self._part, FILMS[suffix], fps, sound, pix_fmt, {"crf": str(crf), **(options or {})})
+        elif suffix:
+            self._file = _Animation(self._part, ANIMATIONS[suffix], fps)
+        else:
+            self._file = _Folder(self._part, self.path)
+
+    def write(self, piece: Any) -> None:
+        """Append frames uint8 [n, H, W, 3] (or [n, H, W, 1]), or a video float [C, n, H, W] or [1, C, n, H, W]."""
+        frames = _frames(piece)
+        if self.size is None:
+            self.size = frames.shape[1:3]
+        elif self.size != frames.shape[1:3]:
+            raise ValueError(f"pieces differ in size: {list(self.size)} at first, now {list(frames.shape[1:3])}")
+        for frame in frames:
+            self._file.add(frame)
+        self.n_frames += len(frames)
+
+    def close(self) -> None:
+        """Finish the file and give it its name; without a single frame there is nothing to finish."""
+        if self.n_frames == 0:
+            self.discard()
+            raise ValueError(f"no frames were written to {self.path}")
+        complete = False
+        try:
+            self._file.finish()
+            complete = True
+        finally:
+            if not complete:
+                self.discard()
+        if self.path.is_dir():
+            shutil.rmtree(self.path)  # frames of an earlier video: `_Folder` has looked
+        os.replace(self._part, self.path)
+
+    def discard(self) -> None:
+        """Drop what has been written."""
+        self._file.abandon()
+        if self._part.is_dir():
+            shutil.rmtree(self._part)
+        self._part.unlink(missing_ok=True)
+
+    def __enter__(self) -> "VideoWriter":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.discard()
+
+
+def write_video(path: str | Path, video: Any, fps: float, sound: Sound | None = None, **options: Any) -> None:
+    """Write a whole video (float [1, C, T, H, W] or [C, T, H, W], or frames uint8 [T, H, W, 3]), or an iterator of
+    pieces of one, to a file; `options` are those of `VideoWriter`."""
+    pieces = [video] if hasattr(video, "shape") else video
+    with VideoWriter(path, fps, sound=sound, **options) as file:
+        for piece in pieces:
+            file.write(piece)
+
+
+def read_frames(path: str | Path) -> NDArray[np.uint8]:
+    """All frames of a video file, an animation, or a folder of PNG files, in order: uint8 [T, H, W, 3]."""
+    path = Path(path)
+    if not path.exists():
+        raise UserError(f"{path} does not exist.")
+    if path.is_dir():
+        frames: list[NDArray[Any]] = _read_pictures(sorted(path.glob("*.png")))
+    elif path.suffix.lower() in ANIMATIONS:
+        frames = _read_pictures([path])
+    else:
+        frames = list(_decode_frames(path))
+    if not frames:
+        raise UserError(f"{path} holds no frames.")
+    return np.stack(frames)
+
+
+def read_sound(path: str | Path, rate: int) -> NDArray[np.float32]:
+    """The sound of a file, mixed down to one channel and resampled to `rate` hertz: float32 [n], about in [-1, 1].
+    Sample 0 is heard with the first frame."""
+    import av
+    from av.error import FFmpegError
+
+    if not Path(path).exists():
+        raise UserError(f"{path} does not exist.")
+    try:
+        with av.open(str(path)) as file:
+            if not file.streams.audio:
+                raise UserError(f"{path} has no audio track. Give a file with sound.")
+            resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate)
+            first: float | None = None
+            parts = []
+            for frame in file.decode(audio=0):
+                if first is None:
+                    first = frame.time or 0.0
+                frame.pts = None  # the resampler counts by itself
+                parts += [part.to_ndarray()[0] for part in resampler.resample(frame)]
+            parts += [part.to_ndarray()[0] for part in resampler.resample(None)]
+    except FFmpegError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+    sound = np.concatenate(parts or [np.zeros(0)]).astype(np.float32)
+    late = round((first or 0.0) * rate)
+    return np.pad(sound, (late, 0)) if late >= 0 else sound[-late:]
+
+
+class _Film:
+    """H.264 and AAC in a container, with frame k shown at exactly k / fps."""
+
+    def __init__(
+        self, path: Path, container: str, fps: float, sound: Sound | None, pix_fmt: str, options: dict[str, str]
+    ):
+        self.path, self.container, self.rate = path, container, Fraction(fps).limit_denominator(1001)
+        self.pix_fmt, self.options = pix_fmt, options
+        self.sound = None if sound is None else _samples(sound)
+        self.count = self.heard = 0  # frames and samples written
+        self.file: Any = None
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        import av
+
+        if self.pix_fmt in SUBSAMPLED:
+            height, width = frame.shape[:2]
+            frame = np.pad(frame, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+        if self.file is None:
+            self._open(*frame.shape[:2])
+        picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        picture.pts, picture.time_base = self.count, 1 / self.rate
+        self.file.mux(self.video.encode(picture))
+        self.count += 1
+        self._sound_until(self.count / self.rate)
+
+    def _open(self, height: int, width: int) -> None:
+        import av
+
+        flags = {} if self.container == "matroska" else {"movflags": "+faststart"}  # the index stands in front
+        self.file = av.open(str(self.path), "w", format=self.container, options=flags)
+        self.video = self.file.add_stream("libx264", rate=self.rate, options=self.options)
+        self.video.width, self.video.height, self.video.pix_fmt = width, height, self.pix_fmt
+        self.video.codec_context.time_base = 1 / self.rate
+        self.video.thread_count = 1  # the same bytes on every machine
+        if self.sound is not None:
+            samples, rate = self.sound
+            layout = "mono" if len(samples) == 1 else "stereo"
+            self.audio = self.file.add_stream("aac", rate=rate, layout=layout, options={"b": "96k"})
+
+    def _sound_until(self, seconds: Fraction) -> None:
+        """Write the sound up to a time, so that both tracks grow together."""
+        import av
+
+        if self.sound is None:
+            return
+        samples, rate = self.sound
+        end = min(round(seconds * rate), samples.shape[1])
+        if end > self.heard:
+            part = np.ascontiguousarray(samples[:, self.heard : end])
+            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=self.audio.layout.name)
+            frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), self.heard
+            self.file.mux(self.audio.encode(frame))
+            self.heard = end
+
+    def finish(self) -> None:
+        self.file.mux(self.video.encode(None))
+        if self.sound is not None:
+            self.file.mux(self.audio.encode(None))
+        self.file.close()
+
+    def abandon(self) -> None:
+        if self.file is not None:
+            self.file.close()
+
+
+class _Animation:
+    """GIF, WebP and animated PNG, written at the end."""
+
+    def __init__(self, path: Path, kind: str, fps: float):
+        self.path, self.kind, self.fps = path, kind, fps
+        self.frames: list[NDArray[np.uint8]] = []
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        self.frames.append(frame)
+
+    def finish(self) -> None:
+        from PIL import Image
+
+        first, *rest = [Image.fromarray(frame) for frame in self.frames]
+        options: dict[str, Any] = {"quality": 90} if self.kind == "WEBP" else {}
+        times = [round(1000 * k / self.fps) for k in range(len(self.frames) + 1)]  # whole milliseconds, without drift
+        durations = [after - before for before, after in pairwise(times)]
+        first.save(self.path, self.kind, save_all=True, append_images=rest, duration=durations, loop=0, **options)
+
+    def abandon(self) -> None:
+        self.frames.clear()
+
+
+class _Folder:
+    """A folder of pictures 00000.png, 00001.png, ..."""
+
+    def __init__(self, path: Path, final: Path):
+        if final.is_dir() and any(f.suffix != ".png" or not f.stem.isdigit() for f in final.iterdir()):
+            raise UserError(f"{final} holds other files than frames. Give another folder.")
+        self.path, self.count = path, 0
+        path.mkdir(parents=True, exist_ok=True)
+
+    def add(self, frame: NDArray[np.uint8]) -> None:
+        from PIL import Image
+
+        Image.fromarray(frame).save(self.path / f"{self.count:05d}.png")
+        self.count += 1
+
+    def finish(self) -> None:
+        pass
+
+    def abandon(self) -> None:
+        pass
+
+
+def _frames(piece: Any) -> NDArray[np.uint8]:
+    """A piece of video in either form -> uint8 [n, H, W, 3]."""
+    if not isinstance(piece, np.ndarray) and piece.is_floating_point():
+        from tats.video import to_frames
+
+        if piece.ndim == 5 and len(piece) != 1:
+            raise ValueError(f"a file holds one video, got {len(piece)}: [{', '.join(map(str, piece.shape))}]")
+        piece = to_frames(piece[0] if piece.ndim == 5 else piece)
+    frames = np.asarray(piece)
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] not in (1, 3):
+        raise ValueError(
+            "expected frames uint8 [n, H, W, 3] or a video tensor [1, C, n, H, W], "
+            f"got {frames.dtype} {list(frames.shape)}"
+        )
+    return np.broadcast_to(frames, (*frames.shape[:3], 3))
+
+
+def _samples(sound: Sound) -> tuple[NDArray[np.float32], int]:
+    """Sound -> float32 [channels, n] in [-1, 1] at a rate that AAC has."""
+    values, rate = sound
+    samples = np.asarray(values, np.float32)
+    samples = samples[None] if samples.ndim == 1 else samples.T
+    if samples.ndim != 2 or len(samples) not in (1, 2):
+        raise ValueError(f"sound must be float [n], [n, 1] or [n, 2], got {list(np.shape(values))}")
+    if rate not in AAC_RATES:
+        raise UserError(f"AAC has no rate of {rate} Hz. Use one of {', '.join(map(str, AAC_RATES))}.")
+    return np.clip(samples, -1, 1), rate
+
+
+def _decode_frames(path: Path) -> Iterator[NDArray[Any]]:
+    import av
+    from av.error import FFmpegError
+
+    try:
+        with av.open(str(path)) as file:
+            if not file.streams.video:
+                raise UserError(f"{path} has no video track.")
+            file.streams.video[0].thread_type = "SLICE"  # frame threads can hang when a reader stops halfway
+            for frame in file.decode(video=0):
+                yield frame.to_ndarray(format="rgb24")
+    except FFmpegError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+
+
+def _read_pictures(paths: Iterable[Path]) -> list[NDArray[Any]]:
+    from PIL import Image, ImageSequence, UnidentifiedImageError
+
+    frames = []
+    for path in paths:
+        try:
+            with Image.open(path) as picture:
+                frames += [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)]
+        except (UnidentifiedImageError, OSError) as error:
+            raise UserError(f"{path} cannot be read: {error}.") from error
+    return frames

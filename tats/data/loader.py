@@ -134,6 +134,7 @@ class Loader:
 
     def __init__(self, clips: Clips, order: Order, workers: int = 0, worker_start: str | None = None):
         self.dataset, self.sampler, self.batch_size = clips, order, order.batch_size
+        self.batch_sampler = None
         workers = min(workers, os.cpu_count() or 1, len(order) * order.batch_size)
         self._batches = DataLoader(
             clips,

@@ -31,7 +31,7 @@ class GPTConfig:
     latent_shape: tuple[int, int, int] = arg((4, 16, 16), "latent frames, rows and columns of one window", flag=False)
     n_cond: int = arg(1, "tokens of the condition", flag=False)
     sos_token: int = arg(0, "id of the start token of an unconditional model", flag=False)
-    label_names: list[str] | None = arg(None, "names of the classes, by id", flag=False)  # noqa: RUF009
+    label_names: list[str] | None = arg(None, "names of the classes, by id", flag=False)
     places_shape: tuple[int, int, int] | None = arg(None, "frames, rows, columns of the table of places", flag=False)
 
     def __post_init__(self) -> None:

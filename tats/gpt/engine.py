@@ -3,7 +3,7 @@
 import copy
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm, linear
 
 from tats.gpt.cache import KVCache
@@ -16,10 +16,10 @@ class _Layer:
     """The weights of one block, query, key and value in one matrix."""
 
     def __init__(self, block: Block, dtype: torch.dtype):
-        def cast(*tensors: Tensor) -> Tensor:
-            return torch.cat([t.detach() for t in tensors]).to(dtype)
+        def cast(*tensors: Tensor | nn.Module) -> Tensor:
+            return torch.cat([t.detach() for t in tensors if isinstance(t, Tensor)]).to(dtype)
 
-        attn, (up, _, down) = block.attn, block.mlp
+        attn, up, down = block.attn, block.mlp[0], block.mlp[2]
         self.ln1, self.ln2 = ((cast(ln.weight), cast(ln.bias)) for ln in (block.ln1, block.ln2))
         three = (attn.query, attn.key, attn.value)
         self.qkv = cast(*(x.weight for x in three)), cast(*(x.bias for x in three))  # [3C, C], [3C]
@@ -38,7 +38,7 @@ class Engine:
         self.gpt, self.config, self.batch = gpt, gpt.config, batch
         self.dtype = gpt.pos_emb.dtype if precision == "fp32" else PRECISIONS[precision]
         self.device = gpt.pos_emb.device
-        self.layers = [_Layer(block, self.dtype) for block in gpt.blocks]
+        self.layers = [_Layer(block, self.dtype) for block in gpt.blocks if isinstance(block, Block)]
         self.ln_f = gpt.ln_f.weight.detach().to(self.dtype), gpt.ln_f.bias.detach().to(self.dtype)
         self.first_id = 0 if whole_vocabulary else self.config.code_offset
         self.head = gpt.head.weight.detach()[self.first_id :].to(self.dtype)  # [n, C]

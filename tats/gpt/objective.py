@@ -1,6 +1,6 @@
 """What the transformer is trained to do: say which code follows, and how well it does."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ def predict(
     cond: Tensor,
     codes: Tensor,
     *,
+    forward: Callable[..., Tensor] | None = None,
     places: Tensor | None = None,
     keep: Tensor | None = None,
     random: Tensor | None = None,
@@ -22,16 +23,18 @@ def predict(
     """Logits for every code of a window, and the ids they should find.
 
     cond int64 [B, n_cond], codes int64 [B, t, h, w]; places: as `GPT.forward`; keep: bool [B, t*h*w], false where the
-    model sees the id in `random` [B, t*h*w] in place of the code (what it should find stays).
+    model sees the id in `random` [B, t*h*w] in place of the code (what it should find stays). forward: runs in place of
+    `gpt` (its compiled form).
     Returns logits [B, t*h*w, V] and target int64 [B, t*h*w], ids of the common vocabulary.
     """
-    layout = Layout(cond.shape[1], *codes.shape[1:], gpt.config.code_offset)
+    t, h, w = codes.shape[1:]
+    layout = Layout(cond.shape[1], t, h, w, gpt.config.code_offset)
     target = layout.token(codes).flatten(1)  # [B, t*h*w]
     seen = target
     if keep is not None and random is not None:
         seen = torch.where(keep.bool(), target, random)
     tokens = torch.cat([cond, seen], 1)[:, :-1]  # [B, layout.length]
-    return gpt(tokens, places=places)[:, layout.n_cond - 1 :], target
+    return (forward or gpt)(tokens, places=places)[:, layout.n_cond - 1 :], target
 
 
 def new_codes(gpt: GPT, n: int) -> slice:
@@ -55,7 +58,7 @@ def accuracy(logits: Tensor, target: Tensor, ks: Sequence[int] = (1, 5)) -> list
     return [hit[:, :k].any(-1).sum(0, keepdim=True) * (100.0 / len(hit)) for k in ks]
 
 
-def crop_places(shape: tuple[int, int, int], boxes: Tensor, times: Tensor | None = None) -> Tensor:
+def crop_places(shape: Sequence[int], boxes: Tensor, times: Tensor | None = None) -> Tensor:
     """Where the codes of cropped windows lie in the table of places: int64 [B, t*h*w, 3] (frame, row, column).
 
     shape: frames, rows, columns of a window. boxes int64 [B, 4]: first row, end of rows, first column, end of columns.

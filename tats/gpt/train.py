@@ -63,7 +63,7 @@ class GPTTraining(pl.LightningModule):
         self.frozen = {"video": vqgan, "sound": sound_vqgan}  # a dict, so that neither is stored with the transformer
         self.text_tokens = text_tokens
         self.extra = dict(extra or {})
-        self.model = [torch.compile(gpt) if config.compile else gpt]  # a list: no second name in the state dict
+        self.compiled = [torch.compile(gpt)] if config.compile else []  # a list: no second name in the state dict
         self.used: Tensor | None = None  # how often each code occurred since the last line of the log
         self.waited = self.worked = 0.0
         self.codes_done = 0
@@ -119,9 +119,10 @@ class GPTTraining(pl.LightningModule):
             box = batch.get("cbox")
             if box is None:
                 box = torch.tensor([[0, codes.shape[2], 0, codes.shape[3]]], device=codes.device)
-            places = crop_places(tuple(codes.shape[1:]), box)
+            places = crop_places(codes.shape[1:], box)
         keep, random = self.replaced(batch, codes) if self.training and self.config.pkeep < 1 else (None, None)
-        logits, target = predict(self.model[0], cond, codes, places=places, keep=keep, random=random)
+        forward = self.compiled[0] if self.compiled else None
+        logits, target = predict(self.gpt, cond, codes, forward=forward, places=places, keep=keep, random=random)
         if self.config.loss_on == "new":
             new = new_codes(self.gpt, target.shape[1])
             logits, target = logits[:, new], target[:, new]

@@ -67,7 +67,7 @@ def ticks(low: float, high: float, log: bool = False) -> list[float]:
     """About five round numbers in [low, high]: multiples of 1, 2 or 5 times a power of ten, or powers on a log axis."""
     if log:
         first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
-        factors = (1, 2, 5) if last - first <= 2 else (1,)
+        factors = (1, 2, 5) if last - first <= 3 else (1,)
         stride = max(1, (last - first) // 6)
         marks = [f * 10.0**p for p in range(first, last + 1, stride) for f in factors]
         inside = [mark for mark in marks if low * 0.999 <= mark <= high * 1.001]
@@ -83,7 +83,7 @@ def label(value: float) -> str:
     size = abs(value)
     if size >= 1e6:
         return f"{value / 1e6:g}M"
-    if size >= 1e4:
+    if size >= 1e3:
         return f"{value / 1e3:g}k"
     if size and size < 1e-3:
         return f"{value:.0e}".replace("e-0", "e-")

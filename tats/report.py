@@ -12,7 +12,6 @@ import sys
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from tats.flags import REQUIRED, UserError, arg, parse
+from tats.media import read_frames, write_video
 from tats.metrics.counts import Count
 from tats.plot import Curve, draw_curves, find_metrics
 from tats.report_style import FRAME, SCRIPT, STYLE
@@ -30,7 +30,7 @@ SHOWN_WIDTH = 144  # pixels that a small clip is enlarged to, about, by a whole 
 
 @dataclass(frozen=True)
 class Clip:
-    """A video and what is said about it. `frames`: uint8 [T, H, W, 3] (array or tensor), or the path of an mp4."""
+    """A video and what is said about it. `frames`: uint8 [T, H, W, 3], array or tensor, or the path of a video file."""
 
     frames: Any
     caption: str = ""
@@ -83,7 +83,7 @@ class Page:
         self._figure(f'<pre tabindex="0">{escape(text.strip())}</pre>', caption, "wide")
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[Any]], caption: str = "") -> None:
-        """A table; the first cell of a row names the row, numbers are rounded and aligned to the right."""
+        """A table; the first cell of a row names the row, numbers are rounded to four digits."""
         head = "".join(f'<th scope="col">{escape(str(name))}</th>' for name in columns)
         body = []
         for row in rows:
@@ -164,7 +164,7 @@ class Page:
 
     def _figure(self, inner: str, caption: str, kind: str) -> None:
         title = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
-        self._add(f'<figure class="{kind}">{inner}{title}</figure>')
+        self._add(f'<figure class="{kind}">{title}{inner}</figure>')
 
     def _video(self, frames: Any, caption: str, names: tuple[str, str] | None = None, about: str = "") -> str:
         """One video with what stands above and below it."""
@@ -215,41 +215,31 @@ def pixels(frames: Any) -> np.ndarray:
 def embed(frames: Any, fps: float) -> tuple[str, int, int]:
     """A video as base64 text of an mp4, with the width and height it is shown at.
 
-    `frames`: uint8 [T, H, W, 3], or the path of an mp4 that is taken as it is. Small frames are enlarged by a whole
-    factor before they are compressed, which keeps the edges of their pixels, and their colours, sharp.
+    `frames`: uint8 [T, H, W, 3], or the path of a video file. Small frames are enlarged by a whole factor before they
+    are compressed, which keeps the edges of their pixels, and their colours, sharp.
     """
     if isinstance(frames, (str, Path)):
-        return _embed_file(Path(frames))
+        return _embed_file(Path(frames), fps)
     array = pixels(frames)
     factor = max(1, round(SHOWN_WIDTH / array.shape[1]))
     array = array.repeat(factor, axis=1).repeat(factor, axis=2)
-    data = _compress(array, fps)
-    return base64.b64encode(data).decode(), array.shape[2], array.shape[1]
-
-
-def _compress(frames: np.ndarray, fps: float) -> bytes:
-    """H.264, yuv420p, index in front. Odd sizes grow by one row or column."""
-    import av
-
-    frames = np.pad(frames, ((0, 0), (0, frames.shape[1] % 2), (0, frames.shape[2] % 2), (0, 0)), mode="edge")
-    with tempfile.TemporaryDirectory() as folder:  # a file, because the index is moved to the front at the end
+    with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "video.mp4"
-        with av.open(str(path), "w", options={"movflags": "faststart"}) as file:
-            stream = file.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000), options={"crf": "20"})
-            stream.height, stream.width, stream.pix_fmt = frames.shape[1], frames.shape[2], "yuv420p"
-            for frame in frames:
-                file.mux(stream.encode(av.VideoFrame.from_ndarray(frame, "rgb24")))
-            file.mux(stream.encode(None))
-        return path.read_bytes()
+        write_video(path, array, fps, crf=20)
+        return base64.b64encode(path.read_bytes()).decode(), array.shape[2], array.shape[1]
 
 
-def _embed_file(path: Path) -> tuple[str, int, int]:
-    """An mp4 as it is, shown at its own size or, when it is small, enlarged by a whole factor."""
+def _embed_file(path: Path, fps: float) -> tuple[str, int, int]:
+    """A video file: as it is, with its sound, when every browser plays it, else compressed anew at its own rate."""
     import av
 
     with av.open(str(path)) as file:
-        width, height = file.streams.video[0].width, file.streams.video[0].height
+        stream = file.streams.video[0]
+        width, height, rate = stream.width, stream.height, float(stream.average_rate or fps)
+        plays = (file.format.name.startswith("mov"), stream.codec_context.name, stream.codec_context.pix_fmt)
     factor = max(1, round(SHOWN_WIDTH / height))
+    if plays != (True, "h264", "yuv420p"):
+        return embed(read_frames(path), rate)
     return base64.b64encode(path.read_bytes()).decode(), width * factor, height * factor
 
 

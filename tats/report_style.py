@@ -51,7 +51,8 @@ button { font: inherit; color: inherit; background: var(--panel); border: 1px so
 figure { margin: 0; }
 figcaption, caption { color: var(--soft); font-size: .82rem; line-height: 1.35; }
 .wide, .curve { margin: .8rem 0 1.4rem; }
-.curve { max-width: 44rem; }
+.curve { display: inline-block; vertical-align: top; width: min(100%, 33rem); margin-right: .5rem; }
+.curve > figcaption { color: inherit; font-size: 1rem; font-weight: 500; margin-bottom: .3rem; }
 .clips { display: flex; flex-wrap: wrap; gap: 1rem .9rem; align-items: flex-start; margin: .4rem 0 1.2rem; }
 .clip { max-width: 100%; }
 .clip figcaption { margin-top: .15rem; }
@@ -67,7 +68,8 @@ thead th { border-bottom: 2px solid var(--rule); }
 tbody th { font-weight: 500; }
 td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 pre { background: var(--panel); border: 1px solid var(--rule); border-radius: 6px; padding: .7rem .9rem;
-  margin: .3rem 0; overflow: auto; max-height: 32rem; font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
+  margin: .3rem 0; overflow: auto; max-height: 32rem;
+  font: 13px/1.5 ui-monospace, SFMono-Regular, Menlo, Consolas, monospace; }
 .plot { width: 100%; height: auto; display: block; }
 .plot text { fill: var(--soft); font-size: 12px; text-anchor: middle; }
 .plot .end { text-anchor: end; }
@@ -90,6 +92,7 @@ circle.line3 { fill: var(--c3); } circle.line4 { fill: var(--c4); } circle.line5
 SCRIPT = """(function () {
   const videos = Array.from(document.querySelectorAll("video"));
   const button = document.getElementById("play");
+  if (!videos.length || !("IntersectionObserver" in window)) return;
   const seen = new Set();
   let playing = !matchMedia("(prefers-reduced-motion: reduce)").matches;
   const show = () => {
@@ -98,13 +101,20 @@ SCRIPT = """(function () {
     }
     button.textContent = playing ? "Pause all videos" : "Play all videos";
   };
-  if (!videos.length) return;
-  button.hidden = false;
-  button.addEventListener("click", () => { playing = !playing; show(); });
   const watcher = new IntersectionObserver((entries) => {
-    for (const entry of entries) entry.isIntersecting ? seen.add(entry.target) : seen.delete(entry.target);
+    for (const entry of entries) {
+      if (entry.isIntersecting) seen.add(entry.target); else seen.delete(entry.target);
+    }
     show();
   });
-  videos.forEach((video) => watcher.observe(video));
+  for (const video of videos) {  // controls would hide a small picture: they come when they are asked for
+    video.controls = false;
+    video.tabIndex = 0;
+    for (const name of ["pointerenter", "focus", "click"]) video.addEventListener(name, () => video.controls = true);
+    for (const name of ["pointerleave", "blur"]) video.addEventListener(name, () => video.controls = false);
+    watcher.observe(video);
+  }
+  button.hidden = false;
+  button.addEventListener("click", () => { playing = !playing; show(); });
 })();
 """

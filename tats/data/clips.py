@@ -4,19 +4,19 @@ The class of a file is the name of the folder it lies in; files that lie in trai
 named `all`. Ids of classes follow the sorted names of the train split, in both splits.
 """
 
-import json
 import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tats.data.captions import Maps, read_texts
 from tats.data.config import DataConfig
 from tats.data.index import index_folder
 from tats.data.left_out import check_short, check_unreadable, say
 from tats.flags import UserError
 from tats.reader import SUFFIXES, read_clip
-from tats.video import preprocess
+from tats.video import preprocess, preprocess_map
 
 NO_FOLDER = "all"  # class of files that lie in no folder of their own
 
@@ -54,7 +54,9 @@ class VideoFolder:
         frames = np.array([timeline.n_frames for timeline in self._timelines], np.int64)
         self.starts = frames - config.span + 1
         self.clips = frames // config.span
-        self.texts = read_captions(self.root, self.names) if config.text_cond else None
+        text_path = Path(config.text_path).expanduser() if config.text_path else self.root / "captions.json"
+        self.texts = read_texts(text_path, self.names) if config.text_cond else None
+        self.maps = Maps(config.smap_path, split, self.names) if config.smap_cond else None
 
     def _of_known_class(self, names: list[str], classes: list[str]) -> list[str]:
         unknown = sorted(set(classes) - set(self.label_names))
@@ -80,16 +82,26 @@ class VideoFolder:
         return read_clip(self.path(video), self._timelines[video], start, span, step)
 
     def read(self, video: int, start: int, draw: np.random.Generator) -> dict[str, Any]:
-        """One clip: `video` float [C, T, res, res] in [-0.5, 0.5], `label` int, with --text_cond `text`.
+        """One clip: `video` float [C, T, res, res] in [-0.5, 0.5], `label` int.
+
+        With --text_cond `text`, one of its texts, drawn; with --smap_cond N `video_smap` float [N, T, res, res], which
+        --smap_only puts in place of `video`.
 
         Raises:
             ReadError: the file cannot be decoded there.
         """
         config = self.config
-        pixels = preprocess(self.frames(video, start), config.resolution, image_channels=config.image_channels)
-        clip: dict[str, Any] = {"video": pixels, "label": int(self.labels[video])}
+        clip: dict[str, Any] = {"label": int(self.labels[video])}
+        if self.maps is not None:
+            rows = self.maps.rows(video, start, start + self.span, config.sample_every_n_frames)
+            clip["video_smap"] = preprocess_map(rows, config.resolution, config.smap_cond)
+        if config.smap_only:
+            clip["video"] = clip.pop("video_smap")
+        else:
+            frames = self.frames(video, start)
+            clip["video"] = preprocess(frames, config.resolution, image_channels=config.image_channels)
         if self.texts is not None:
-            clip["text"] = self.texts[video]
+            clip["text"] = self.texts[video][int(draw.integers(len(self.texts[video])))]
         return clip
 
 
@@ -133,24 +145,3 @@ def find_videos(root: Path) -> list[str]:
 def class_of(name: str) -> str:
     """Class of a file: the folder it lies in."""
     return Path(name).parent.name or NO_FOLDER
-
-
-def read_captions(root: Path, names: list[str]) -> list[str]:
-    """The text of each of `names` from `<root>/captions.json`, a JSON object from file (path below `root`) to text.
-
-    Raises:
-        UserError: the file is missing, is not such an object, or lacks a text.
-    """
-    path = root / "captions.json"
-    try:
-        captions = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"--text_cond needs {path}: {error.strerror}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
-    if not isinstance(captions, dict):
-        raise UserError(f"{path} must hold a JSON object from file to text")
-    missing = [name for name in names if not isinstance(captions.get(name), str)]
-    if missing:
-        raise UserError(f"{path}: no text for {len(missing)} of {len(names)} videos: {', '.join(missing[:5])}")
-    return [captions[name] for name in names]

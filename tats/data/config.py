@@ -24,6 +24,7 @@ class DataConfig:
     )
     image_folder: bool = arg(False, "--data_path holds folders of pictures, one folder per video")
     test_share: float = arg(0.1, "with --image_folder and no train/ and test/: share of the folders that tests")
+    split_seed: int = arg(0, "with --image_folder: which folders these are")
     vtokens: bool = arg(False, "clips are codes computed beforehand (`tats tokenize`, or HDF5): nothing is decoded")
     spatial_length: int = arg(15, "with --vtokens on HDF5: rows and columns of the random crop of codes")
     stft_data: bool = arg(False, "videos with their sound as STFT: --data_path holds stft/ and video/")

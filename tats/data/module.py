@@ -15,9 +15,13 @@ from typing import Any
 import torch
 
 from tats.data.clips import VideoFolder
+from tats.data.codes import CodeFile, CodeShards
 from tats.data.config import DataConfig
+from tats.data.frames import FrameFolder
+from tats.data.hdf5 import VideoFile
 from tats.data.left_out import say
 from tats.data.loader import Clips, Loader, Order, Source
+from tats.data.sound import SoundVideos
 from tats.flags import UserError
 
 __all__ = ["DataConfig", "VideoData"]
@@ -51,6 +55,37 @@ class VideoData:
     def n_classes(self) -> int:
         """Number of classes; 0 when the data has none."""
         return len(self.label_names)
+
+    @property
+    def n_codes(self) -> int | None:
+        """With --vtokens: size of the codebook the codes come from; else None."""
+        return getattr(self.source("train"), "n_codes", None)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int] | None:
+        """With --vtokens: latent frames, rows and columns of one clip; else None."""
+        return getattr(self.source("train"), "latent_shape", None)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """With --vtokens: fingerprint of the VQGAN the codes come from, None when the file does not tell."""
+        return getattr(self.source("train"), "vqgan", None)
+
+    def need_vqgan(self, fingerprint: str) -> None:
+        """Check that the codes come from the VQGAN with this fingerprint; codes that do not tell get a line.
+
+        Raises:
+            UserError: they come from another one.
+        """
+        if self.fingerprint is None:
+            say(
+                f"--data_path {self.config.data_path} does not tell which VQGAN made its codes; taking it for the given one"
+            )
+        elif self.fingerprint != fingerprint:
+            raise UserError(
+                f"--data_path {self.config.data_path} holds codes of another VQGAN (fingerprint {self.fingerprint[:12]}, "
+                f"given one {fingerprint[:12]}). Give the VQGAN that made them, or make them anew with `tats tokenize`"
+            )
 
     def need_classes(self) -> None:
         """Check that labels can be a condition.
@@ -100,14 +135,19 @@ class VideoData:
 
     def _make(self, split: str) -> Source:
         config = self.config
-        labels = self.source("train").label_names if split == "test" and self._has_labels() else None
         if config.data_path is None:
             raise UserError(
                 "--data_path is needed: a folder with train/ and test/, one folder of videos per class in each"
             )
-        if not Path(config.data_path).expanduser().exists():
+        path = Path(config.data_path).expanduser()
+        if not path.exists():
             raise UserError(f"--data_path {config.data_path}: no such file or folder")
-        return VideoFolder(config, split, labels)
-
-    def _has_labels(self) -> bool:
-        return True
+        if config.vtokens:
+            return CodeFile(config, split) if path.is_file() else CodeShards(config, split)
+        if config.image_folder:
+            return FrameFolder(config, split)
+        if config.stft_data:
+            return SoundVideos(config, split)
+        if path.is_file():
+            return VideoFile(config, split)
+        return VideoFolder(config, split, None if split == "train" else self.source("train").label_names)

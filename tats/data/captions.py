@@ -1,0 +1,92 @@
+"""What goes with the videos of a folder: their texts, and the semantic maps of rendered MUGEN videos.
+
+Videos lie as in any folder of videos: `<data_path>/{train,test}/<class>/<name>.mp4`.
+
+With `--text_cond`, each split has a `captions.json`, an object from file (path below the split) to its text or a list
+of
+texts. `--text_path FILE.json` takes another file for both splits, of the same form or of the published one:
+`{"data": [{"video": {"video_file": "<name>.mp4"}, "annotations": [{"text": "..."}, ...]}, ...]}`. Files are looked up
+by their path below the split, then by their name alone.
+
+With `--smap_cond N`, the semantic map of a video is `<smap_path>/{train,test}/<class>/<name>.npy`: uint8 [frames, H,
+W], the class of every pixel, below N.
+"""
+
+import json
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from tats.flags import UserError
+from tats.reader import ReadError
+
+
+def read_texts(path: Path, names: list[str]) -> list[list[str]]:
+    """The texts of each of `names`, one or more per video.
+
+    Raises:
+        UserError: the file is missing, of another form, or has no text for a video.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--text_cond needs {path}: {error}") from error
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    try:
+        texts = _published(content) if isinstance(content, dict) and isinstance(content.get("data"), list) else content
+        listed = {name: [value] if isinstance(value, str) else list(value) for name, value in texts.items()}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{path} must hold an object from file to text, or the annotations of MUGEN") from error
+    found = [_texts_of(name, listed) for name in names]
+    missing = [name for name, texts in zip(names, found, strict=True) if not texts]
+    if missing:
+        raise UserError(f"{path}: no text for {len(missing)} of {len(names)} videos: {', '.join(missing[:5])}")
+    return found
+
+
+def _texts_of(name: str, listed: dict[str, list[Any]]) -> list[str]:
+    texts = listed.get(name) or listed.get(PurePosixPath(name).name) or []
+    return [text for text in texts if isinstance(text, str) and text.strip()]
+
+
+def _published(content: dict[str, Any]) -> dict[str, list[str]]:
+    texts: dict[str, list[str]] = {}
+    for entry in content["data"]:
+        name = PurePosixPath(entry["video"]["video_file"]).name
+        texts.setdefault(name, []).extend(each["text"] for each in entry["annotations"] if "text" in each)
+    return texts
+
+
+class Maps:
+    """The semantic maps of the videos `names` of a split, opened when they are read."""
+
+    def __init__(self, smap_path: str | None, split: str, names: list[str]):
+        """Raises:
+        UserError: no folder, or videos without map.
+        """
+        if smap_path is None:
+            raise UserError("--smap_cond on a folder of videos needs --smap_path, the folder of the semantic maps")
+        root = Path(smap_path).expanduser() / split
+        self.paths = [root / PurePosixPath(name).with_suffix(".npy") for name in names]
+        missing = [path for path in self.paths if not path.is_file()]
+        if missing:
+            raise UserError(
+                f"--smap_path {smap_path}: no map for {len(missing)} of {len(names)} videos, such as {missing[0]}"
+            )
+
+    def rows(self, video: int, start: int, stop: int, step: int) -> np.ndarray:
+        """Maps of frames start to stop by step: uint8 [n, H, W, 1].
+
+        Raises:
+            ReadError: the file is no such array, or shorter than its video.
+        """
+        path = self.paths[video]
+        try:
+            maps = np.load(path, mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError, EOFError) as error:
+            raise ReadError(f"{path}: {error}") from error
+        if maps.dtype != np.uint8 or maps.ndim != 3 or len(maps) < stop:
+            raise ReadError(f"{path}: must be uint8 [frames, H, W] with {stop} frames or more, is {maps.dtype} {list(maps.shape)}")  # fmt: skip  # noqa: E501
+        return np.array(maps[start:stop:step])[..., None]

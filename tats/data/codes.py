@@ -1,0 +1,234 @@
+"""Codes computed beforehand: memory-mapped shards, and the published HDF5 files.
+
+A folder of shards, as `tats tokenize` writes it, has `<split>/index.json` and `<split>/codes_00000.bin` ...: clips of
+codes [t, h, w] one after the other, uint16 (int32 beyond 65536 codes). The index holds, per clip, its label, the
+video and the frame it was cut from; and for all: names of the labels, shape, codebook size, how the clips were cut,
+the fingerprint of the VQGAN, and per shard the number of clips and the SHA-256.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tats.data.config import DataConfig
+from tats.data.hdf5 import Table, long_enough
+from tats.flags import UserError
+
+INDEX = "index.json"
+KIND = "tats codes"
+VERSION = 1
+SHARD_BYTES = 256 * 2**20
+PUBLISHED_CODES = 16384  # codebook of the published HDF5 files of codes, which do not say
+
+
+@dataclass
+class Index:
+    """What `<split>/index.json` holds."""
+
+    n_codes: int
+    latent_shape: tuple[int, int, int]  # t, h, w of every clip
+    vqgan: str  # fingerprint of the VQGAN that made the codes
+    clip: dict[str, Any]  # sequence_length, sample_every_n_frames, resolution, image_channels, window_stride
+    label_names: list[str]
+    videos: list[str]  # names of the videos
+    video: list[int] = field(default_factory=list)  # per clip: which video
+    start: list[int] = field(default_factory=list)  # per clip: first frame of its window
+    label: list[int] = field(default_factory=list)
+    shards: list[dict[str, Any]] = field(default_factory=list)  # file, clips, sha256
+
+    @property
+    def dtype(self) -> np.dtype:
+        """How a code is stored, little-endian."""
+        return np.dtype("<u2" if self.n_codes <= 2**16 else "<i4")
+
+
+class CodeWriter:
+    """Writes one split of code shards: `add` clips, then `close`, which writes the index last.
+
+    A folder without an index is no data set, so a stopped run leaves nothing that could be taken for one.
+    """
+
+    def __init__(self, folder: Path, index: Index, shard_bytes: int = SHARD_BYTES):
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder, self.index = folder, index
+        self._per_shard = max(1, shard_bytes // (int(np.prod(index.latent_shape)) * index.dtype.itemsize))
+        self._file: Any = None
+
+    def add(self, codes: torch.Tensor, video: Iterable[int], start: Iterable[int], label: Iterable[int]) -> None:
+        """Append int64 codes [B, t, h, w] with, per clip, the number of its video, its first frame and its label."""
+        index = self.index
+        if tuple(codes.shape[1:]) != tuple(index.latent_shape):
+            raise ValueError(f"codes must be [B, {', '.join(map(str, index.latent_shape))}], got {list(codes.shape)}")
+        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < index.n_codes:
+            raise ValueError(f"codes must lie in [0, {index.n_codes}), got {int(codes.min())} to {int(codes.max())}")
+        for clip in codes.cpu().numpy().astype(index.dtype):
+            if self._file is None or index.shards[-1]["clips"] == self._per_shard:
+                self._next_shard()
+            data = clip.tobytes()
+            self._file.write(data)
+            self._hash.update(data)
+            index.shards[-1]["clips"] += 1
+        index.video += [int(value) for value in video]
+        index.start += [int(value) for value in start]
+        index.label += [int(value) for value in label]
+
+    def close(self) -> None:
+        """Finish the last shard and write the index."""
+        self._finish_shard()
+        content = {"kind": KIND, "version": VERSION, **asdict(self.index)}
+        partial = self.folder / f"{INDEX}.tmp"
+        partial.write_text(json.dumps(content))
+        os.replace(partial, self.folder / INDEX)
+
+    def _next_shard(self) -> None:
+        self._finish_shard()
+        name = f"codes_{len(self.index.shards):05d}.bin"
+        self._file, self._hash = (self.folder / name).open("wb"), hashlib.sha256()
+        self.index.shards.append({"file": name, "clips": 0, "sha256": ""})
+
+    def _finish_shard(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            self.index.shards[-1]["sha256"] = self._hash.hexdigest()
+
+
+class CodeShards:
+    """The clips of codes of one split as a source: each stored clip is one of an epoch.
+
+    `index` what is known of them, `label_names`, `n_codes`, `latent_shape`, `starts` and `clips` int64 [n] ones.
+    """
+
+    def __init__(self, config: DataConfig, split: str):
+        """Raises:
+        UserError: no such folder, a damaged or foreign index, or shards that differ from it.
+        """
+        self.folder = Path(str(config.data_path)).expanduser() / split
+        self.index = read_index(self.folder)
+        self.span = 1
+        self.label_names, self.n_codes = self.index.label_names, self.index.n_codes
+        self.latent_shape, self.vqgan = tuple(self.index.latent_shape), self.index.vqgan
+        self._ends = np.cumsum([shard["clips"] for shard in self.index.shards])
+        n_clips = int(self._ends[-1]) if len(self._ends) else 0
+        if not n_clips or any(len(row) != n_clips for row in (self.index.video, self.index.start, self.index.label)):
+            raise UserError(
+                f"{self.folder / INDEX} is damaged: it lists {n_clips} clips, and labels or windows of others"
+            )
+        for shard in self.index.shards:
+            self._check(shard)
+        self.starts, self.clips = np.ones(n_clips, np.int64), np.ones(n_clips, np.int64)
+        self._maps: dict[int, np.ndarray] = {}
+
+    def _check(self, shard: dict[str, Any]) -> None:
+        path = self.folder / shard["file"]
+        if not path.is_file():
+            raise UserError(f"{path} is missing. Make the codes anew with `tats tokenize`")
+        with path.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else _digest(file)
+        if digest.hexdigest() != shard["sha256"]:
+            raise UserError(f"{path} is not the file its index describes. Make the codes anew with `tats tokenize`")
+
+    def read(self, video: int, start: int, draw: np.random.Generator) -> dict[str, Any]:
+        """One clip: `video` int64 codes [t, h, w], `label` int, `cbox` int64 [4]: the whole picture."""
+        shard = int(np.searchsorted(self._ends, video, side="right"))
+        within = video - (int(self._ends[shard - 1]) if shard else 0)
+        codes = torch.from_numpy(self._map(shard)[within].astype(np.int64))
+        return {"video": codes, "label": self.index.label[video], "cbox": torch.tensor([0, codes.shape[1], 0, codes.shape[2]])}  # fmt: skip  # noqa: E501
+
+    def _map(self, shard: int) -> np.ndarray:
+        if shard not in self._maps:
+            facts = self.index.shards[shard]
+            shape = (facts["clips"], *self.latent_shape)
+            self._maps[shard] = np.memmap(self.folder / facts["file"], self.index.dtype, "r", shape=shape)
+        return self._maps[shard]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_maps": {}}  # a memory map would travel as a copy of its content
+
+
+class CodeFile:
+    """The published form: an HDF5 file with `<split>_data` integer [frames, h, w] codes and `<split>_idx`.
+
+    A source of one clip per video and epoch; rows and columns are cropped at random to `--spatial_length` when the
+    stored ones are more. `n_codes` from the file's attribute of that name, else that of the published models.
+    """
+
+    def __init__(self, config: DataConfig, split: str):
+        """Raises:
+        UserError: the tables are missing or contradict each other, or are smaller than the clip.
+        """
+        self.config, self.span = config, config.span
+        self.table = Table(str(config.data_path), split, ndim=3)
+        side = min(self.table.shape[1:])
+        if config.spatial_length > side and config.resolution > side:
+            raise UserError(
+                f"--spatial_length {config.spatial_length} does not fit the codes of {config.data_path}: "
+                f"{self.table.shape[1]} rows of {self.table.shape[2]}"
+            )
+        self.side = min(config.spatial_length, side)
+        self.videos = long_enough(self.table, config.span)
+        self.starts = self.table.lengths[self.videos] - config.span + 1
+        self.clips = np.ones(len(self.videos), np.int64)
+        self.n_codes = int(self.table.attributes.get("n_codes", PUBLISHED_CODES))
+        self.latent_shape = (config.clip_frames, self.side, self.side)
+        self.vqgan: str | None = None
+        self.label_names: list[str] = []
+
+    def read(self, video: int, start: int, draw: np.random.Generator) -> dict[str, Any]:
+        """One clip: `video` int64 codes [t, s, s], `cbox` int64 [4]: first row, end row, first column, end column."""
+        _, height, width = self.table.shape
+        y = int(draw.integers(height - self.side + 1)) if height > self.side else 0
+        x = int(draw.integers(width - self.side + 1)) if width > self.side else 0
+        return self.crop(video, start, y, x)
+
+    def crop(self, video: int, start: int, y: int, x: int) -> dict[str, Any]:
+        """The clip whose crop begins at row y and column x."""
+        first = int(self.table.first[self.videos[video]]) + start
+        box = (slice(y, y + self.side), slice(x, x + self.side))
+        codes = self.table.rows(first, first + self.span, self.config.sample_every_n_frames, box).astype(np.int64)
+        if codes.min() < 0 or codes.max() >= self.n_codes:
+            raise UserError(
+                f"{self.table.path}: codes {codes.min()} to {codes.max()} do not lie in [0, {self.n_codes})"
+            )
+        return {
+            "video": torch.from_numpy(codes),
+            "label": 0,
+            "cbox": torch.tensor([y, y + self.side, x, x + self.side]),
+        }
+
+
+def read_index(folder: Path) -> Index:
+    """The index of a folder of shards.
+
+    Raises:
+        UserError: there is none, or it is not one of ours.
+    """
+    try:
+        content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{folder} holds no {INDEX}: --vtokens needs the codes that `tats tokenize` writes") from error
+    except ValueError as error:
+        raise UserError(f"{folder / INDEX} is not JSON: {error}") from error
+    if not isinstance(content, dict) or content.get("kind") != KIND or content.get("version") != VERSION:
+        raise UserError(f"{folder / INDEX} is not an index of codes of version {VERSION}")
+    try:
+        index = Index(**{key: value for key, value in content.items() if key not in ("kind", "version")})
+        t, h, w = index.latent_shape
+        index.latent_shape = (t, h, w)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{folder / INDEX} is damaged: {error}") from error
+    return index
+
+
+def _digest(file: Any) -> Any:
+    digest = hashlib.sha256()
+    while piece := file.read(2**20):
+        digest.update(piece)
+    return digest

@@ -1,0 +1,95 @@
+"""A data set through the VQGAN once, so that transformers train without decoding video."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from tats.data.codes import INDEX, CodeWriter, Index, read_index
+from tats.data.config import DataConfig
+from tats.data.left_out import say
+from tats.data.loader import Clips, Loader, Order
+from tats.data.module import VideoData
+from tats.flags import UserError
+
+
+class Windows:
+    """Chosen windows of another source, each a video of one clip: `video` and `start` int64 [n]."""
+
+    span = 1
+
+    def __init__(self, source: Any, video: np.ndarray, start: np.ndarray):
+        self.source, self.video, self.start = source, video, start
+        self.starts, self.clips = np.ones(len(video), np.int64), np.ones(len(video), np.int64)
+
+    def read(self, video: int, start: int, draw: np.random.Generator) -> dict[str, Any]:
+        """Window number `video`."""
+        return self.source.read(int(self.video[video]), int(self.start[video]), draw)
+
+
+def windows(source: Any, stride: int) -> Windows:
+    """Windows that begin at frame 0, stride, 2 * stride ... of every video, and the last one that fits."""
+    starts = [np.unique(np.append(np.arange(0, count, stride), count - 1)) for count in source.starts.tolist()]
+    video = np.repeat(np.arange(len(starts)), [len(row) for row in starts])
+    return Windows(source, video, np.concatenate(starts))
+
+
+def tokenize(config: DataConfig, vqgan: Any, fingerprint: str, out: str | Path, stride: int | None = None) -> Path:
+    """Encode windows of both splits and write them as shards below `out`; returns that folder.
+
+    `vqgan` has `encode`, `n_codes`, `latent_shape` and `config`. Clips are cut as it was trained, whatever `config`
+    says of length, resolution and channels. Windows of training videos begin `stride` frames apart (None: side by
+    side), those of test videos side by side. A folder that holds these very codes is kept as it is.
+
+    Raises:
+        UserError: the data cannot be read, or the folder holds other codes.
+    """
+    out = Path(out).expanduser()
+    config = replace(config, **_cut(vqgan))
+    stride = stride or config.span
+    data = VideoData(config, seed=0)
+    for split in ("train", "test"):
+        source = data.source(split)
+        clip = {**_cut(vqgan), "window_stride": stride}
+        names = list(getattr(source, "names", []))
+        if not _kept(out / split, fingerprint, clip, names):
+            index = Index(vqgan.n_codes, tuple(vqgan.latent_shape), fingerprint, clip, data.label_names, names)
+            listed = windows(source, stride if split == "train" else config.span)
+            _encode(config, vqgan, listed, CodeWriter(out / split, index))
+    return out
+
+
+@torch.inference_mode()
+def _encode(config: DataConfig, vqgan: Any, listed: Windows, writer: CodeWriter) -> None:
+    from tqdm import tqdm
+
+    clips = Clips(listed, seed=0, train=False)
+    order = Order(len(clips), config.batch_size, 0, train=False)
+    loader = Loader(clips, order, config.num_workers, config.worker_start)
+    device = next(vqgan.parameters()).device
+    for batch in tqdm(loader, desc=f"encoding {writer.folder}", unit=" batches"):
+        places = batch["index"].numpy()
+        codes = vqgan.encode(batch["video"].to(device))  # [B, t, h, w]
+        writer.add(codes, listed.video[places], listed.start[places], batch["label"])
+    writer.close()
+    say(f"{writer.folder}: {len(clips)} clips of codes, of {len(set(listed.video.tolist()))} videos")
+
+
+def _cut(vqgan: Any) -> dict[str, Any]:
+    """How the VQGAN's training clips were cut."""
+    kept = ("sequence_length", "sample_every_n_frames", "resolution", "image_channels")
+    return {name: getattr(vqgan.config, name) for name in kept}
+
+
+def _kept(folder: Path, fingerprint: str, clip: dict[str, Any], names: list[str]) -> bool:
+    """Whether the folder holds these codes already."""
+    if not (folder / INDEX).exists():
+        return False
+    index = read_index(folder)
+    if (index.vqgan, index.clip, index.videos) == (fingerprint, clip, names):
+        say(f"{folder}: these codes are there already, {len(index.label)} clips")
+        return True
+    other = "another VQGAN" if index.vqgan != fingerprint else "other videos or windows"
+    raise UserError(f"--out {folder.parent} holds codes of {other}. Remove it, or give another folder")

@@ -22,6 +22,7 @@ class VQGANTrainConfig:
     gan_feat_weight: float = arg(0.0, "weight of the critics' features, compared between clip and reconstruction")
     perceptual_weight: float = arg(0.0, "weight of the perceptual distance (LPIPS) of one frame per clip")
     lpips_ckpt: str | None = arg(None, "weights for it: VGG16, or a released VQGAN checkpoint, which holds them")
+    init_from: str | None = arg(None, "VQGAN checkpoint to go on with as a new run; its architecture holds")
     shared_forward: bool = arg(False, "one reconstruction for both players: faster, another recipe")
     adam_betas: tuple[float, float] = arg((0.5, 0.9), "decay of Adam's averages, of both players")
     lr_schedule: str = arg("constant", "learning rate over the run", ["constant", "cosine"])

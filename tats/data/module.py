@@ -79,12 +79,12 @@ class VideoData:
         """
         if self.fingerprint is None:
             say(
-                f"--data_path {self.config.data_path} does not tell which VQGAN made its codes; taking it for the given one"
+                f"--data_path {self.config.data_path} does not tell which VQGAN made its codes; the given one is believed"
             )
         elif self.fingerprint != fingerprint:
             raise UserError(
-                f"--data_path {self.config.data_path} holds codes of another VQGAN (fingerprint {self.fingerprint[:12]}, "
-                f"given one {fingerprint[:12]}). Give the VQGAN that made them, or make them anew with `tats tokenize`"
+                f"--data_path {self.config.data_path} holds codes of another VQGAN (fingerprint {self.fingerprint[:12]}, the "
+                f"given one has {fingerprint[:12]}). Give the VQGAN that made them, or make them anew with `tats tokenize`"
             )
 
     def need_classes(self) -> None:

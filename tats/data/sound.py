@@ -94,7 +94,7 @@ class SoundVideos:
         return [(name, videos[os.path.splitext(name)[0]]) for name in sounds]
 
     def read(self, video: int, start: int, draw: np.random.Generator) -> dict[str, Any]:
-        """One clip: `video` float [C, t, res, res], `stft` float [1, sequence_length, 64, 16] in [-1, 1], `label` 0, `path`.
+        """One clip: `video` float [C, t, res, res], `stft` float [1, n, 64, 16] in [-1, 1], `label` 0, `path`.
 
         `--sample_every_n_frames` thins out the video and not the sound, as published.
         """

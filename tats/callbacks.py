@@ -134,9 +134,9 @@ class Checkpoints(Checkpoint):
         """Writes `last.ckpt`; with a `name` first a file of that name, whose data `last.ckpt` then shares."""
         self.guard(trainer)
         if name is None:
-            trainer.save_checkpoint(self.last)
+            trainer.save_checkpoint(self.last, weights_only=False)
         else:
-            trainer.save_checkpoint(self.folder / name)
+            trainer.save_checkpoint(self.folder / name, weights_only=False)
             if trainer.is_global_zero:
                 share(self.folder / name, self.last)
         self.saved_at, self.clock = step_of(trainer), time.monotonic()
@@ -315,7 +315,7 @@ class Progress(ProgressBar):
             initial=done,
             unit="batch",
             position=self.position,
-            disable=not self.refresh_rate or None,
+            disable=not self.refresh_rate,
             dynamic_ncols=True,
             mininterval=seconds,
             file=sys.stderr,

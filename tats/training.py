@@ -14,7 +14,6 @@ epoch; another one begins the epoch's order anew and yields only as many batches
 are not restored; whatever draws from (seed, step, index) does not need them.
 """
 
-import csv
 import dataclasses
 import os
 import signal
@@ -26,13 +25,13 @@ from typing import Any
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
 from pytorch_lightning.callbacks import ModelSummary
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from tats import flags
 from tats.callbacks import Checkpoints, NumbersOnly, Progress, StopOnSignal, Stopped, Throughput, updates_per_step
 from tats.flags import UserError
+from tats.logs import build_loggers
 from tats.run_folder import Run, find_run, say
 from tats.trainer_config import PRECISIONS, Machine, TrainerConfig, go_on_command, machine
 
@@ -66,9 +65,10 @@ def fit(
     """Trains `module` as `config` says and returns the run's folder.
 
     `name` is the folder below `runs/` when --default_root_dir is not given. `settings`, the whole config of the script,
-    is saved beside the run and must agree when a run is resumed by itself. A module that steps its optimizers itself
-    says with `updates_per_step` how many (else 2), with `batches_per_step` how many batches it accumulates and with
-    `step_complete` that no gradients wait; clipping is then its own business too. `training_step` returns its loss. `command` replaces the line that Ctrl-C prints.
+    is saved beside the run and must agree when a run is resumed by itself. `training_step` returns its loss. A module
+    that steps its optimizers itself says with `updates_per_step` how many (else 2), with `batches_per_step` how many
+    batches it accumulates and with `step_complete` that no gradients wait; clipping is then its own business too.
+    `command` replaces the line that Ctrl-C prints.
 
     Raises:
         UserError: flags that contradict each other or the machine, a checkpoint that can't be used, a loss that is NaN.
@@ -143,7 +143,7 @@ def build_trainer(
             strategy=place.strategy,
             num_nodes=config.num_nodes,
             precision=PRECISIONS[str(config.precision)],  # type: ignore[arg-type]
-            logger=build_loggers(config, run) if config.logger else False,
+            logger=build_loggers(run.folder, run.step, config.flush_logs_every_n_steps) if config.logger else False,
             callbacks=watchers,
             plugins=[WholeFiles()],
             default_root_dir=run.folder,
@@ -179,41 +179,6 @@ def build_trainer(
         raise UserError(f"the Trainer can't work with these flags: {error}") from None
 
 
-def _tested(row: dict[str, str]) -> bool:
-    return any(value for key, value in row.items() if key.startswith("val/"))
-
-
-class LongTable(CSVLogger):
-    """metrics.csv that goes on when a run is resumed: earlier rows stay, except those of steps that come again."""
-
-    def go_on(self, before: int) -> None:
-        """Keeps the rows of steps below `before`, and what was tested right there."""
-        path = Path(self.log_dir) / "metrics.csv"
-        rows: list[dict[str, str]] = []
-        keys: list[str] = []
-        if path.exists():
-            with path.open(newline="") as file:
-                reader = csv.DictReader(file)
-                keys = list(reader.fieldnames or [])
-                rows = [row for row in reader if int(float(row["step"])) < before + _tested(row)]
-            path.rename(path.with_name("metrics.before.csv"))
-        self.experiment.metrics_keys = keys
-        if keys:
-            with path.open("w", newline="") as file:
-                table = csv.DictWriter(file, fieldnames=keys)
-                table.writeheader()
-                table.writerows(rows)
-            path.with_name("metrics.before.csv").unlink()
-
-
-def build_loggers(config: TrainerConfig, run: Run) -> list[Any]:
-    """TensorBoard and a CSV table, both inside the run's folder."""
-    root, version = run.folder.parent, run.folder.name
-    table = LongTable(root, name="", version=version, flush_logs_every_n_steps=config.flush_logs_every_n_steps)
-    events = TensorBoardLogger(root, name="", version=version, purge_step=run.step if run.resume else None)
-    return [events, table]
-
-
 class Folder(Callback):
     """Makes the run's folder once all processes have chosen it, and keeps the settings there."""
 
@@ -226,13 +191,6 @@ class Folder(Callback):
         self.run.checkpoints.mkdir(parents=True, exist_ok=True)
         if self.settings is not None:
             flags.save_yaml(self.settings, self.run.folder / "config.yaml")
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """The first step of this part is known now."""
-        if trainer.is_global_zero and self.run.resume is not None:
-            for logger in trainer.loggers:
-                if isinstance(logger, LongTable):
-                    logger.go_on(before=self.run.step)
 
 
 class WholeFiles(TorchCheckpointIO):

@@ -20,13 +20,13 @@ ROWS = [
     ["tats.vqgan", "tats.gpt"],
     ["tats.data", "tats.metrics"],
     ["tats.checkpoint tats.published tats.convert"],
-    ["tats.training tats.callbacks tats.run_folder tats.tensorboard"],
+    ["tats.training tats.callbacks tats.run_folder tats.logs tats.tensorboard"],
     ["tats.vqgan.train tats.vqgan.pictures", "tats.gpt.train tats.gpt.train_setup"],
     ["scripts"],
 ]
 SIDEWAYS = {("tats.metrics", "tats.data")}  # metrics know the embedded dataset; data know no metrics
 NOT_BELOW = {(upper, lower) for upper in ("tats.data", "tats.metrics") for lower in ("tats.vqgan", "tats.gpt")}
-LIGHTNING = {"tats.training", "tats.callbacks", "tats.vqgan.train", "tats.gpt.train"}
+LIGHTNING = {"tats.training", "tats.callbacks", "tats.logs", "tats.vqgan.train", "tats.gpt.train"}
 LAZY = {"av", "imageio", "ftfy", "skvideo", "h5py", "soundfile", "triton", "tokenizers"}
 
 

@@ -1,0 +1,422 @@
+"""Training runs of a tiny module: folders, checkpoints, resuming, signals, logs."""
+
+import csv
+import dataclasses
+import io
+import os
+import shlex
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pytorch_lightning import LightningModule
+from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch import nn
+from torch.utils.data import DataLoader
+
+from tats import flags
+from tats.flags import UserError, arg
+from tats.tensorboard import add_video, gif_bytes
+from tats.trainer_config import (
+    TrainerConfig,
+    effective_batch,
+    go_on_command,
+    machine,
+    transformer_rate,
+    vqgan_rate,
+)
+from tats.training import Cadence, fit
+
+ROOT = Path(__file__).resolve().parent.parent
+CADENCE = Cadence("val/loss", "train/loss", (4, 8))
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Settings of the tiny run."""
+
+    width: int = arg(3, "something of the model")
+    trainer: TrainerConfig = dataclasses.field(default_factory=TrainerConfig)
+
+
+class OnePlayer(LightningModule):
+    """A line through points; remembers which batches it saw."""
+
+    def __init__(self, bad_batch: int = -1):
+        super().__init__()
+        self.line = nn.Linear(3, 1)
+        self.seen: list[list[int]] = []
+        self.bad_batch = bad_batch
+
+    def configure_optimizers(self):
+        return torch.optim.Adam(self.parameters(), lr=0.01)
+
+    def loss(self, batch):
+        return (self.line(batch["video"]) - 1).square().mean()
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append(batch["index"].tolist())
+        loss = self.loss(batch) * (
+            float("nan") if self.trainer.fit_loop.epoch_loop.total_batch_idx == self.bad_batch else 1
+        )
+        self.log("train/loss", loss)
+        return loss
+
+    def validation_step(self, batch, batch_idx):
+        self.log("val/loss", self.loss(batch))
+
+    def on_save_checkpoint(self, checkpoint):
+        checkpoint.update(kind="tiny", config={}, extra={})
+
+
+class TwoPlayers(OnePlayer):
+    """Two optimizers, each stepped once per batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.automatic_optimization = False
+        self.other = nn.Linear(3, 1)
+
+    def configure_optimizers(self):
+        return [torch.optim.Adam(part.parameters(), lr=0.01) for part in (self.line, self.other)]
+
+    def training_step(self, batch, batch_idx):
+        self.seen.append(batch["index"].tolist())
+        for part, optimizer in zip((self.line, self.other), self.optimizers()):
+            loss = (part(batch["video"]) - 1).square().mean()
+            optimizer.zero_grad()
+            self.manual_backward(loss)
+            optimizer.step()
+        self.log("train/loss", loss)
+        return {"loss": loss}
+
+
+class Points(torch.utils.data.Dataset):
+    """Twelve points."""
+
+    def __len__(self):
+        return 12
+
+    def __getitem__(self, index):
+        return {"video": torch.full((3,), index / 10), "index": index}
+
+
+def loader():
+    return DataLoader(Points(), batch_size=2)
+
+
+def config(folder, **changes):
+    usual = {"default_root_dir": str(folder), "enable_model_summary": False, "enable_progress_bar": False}
+    return TrainerConfig(**{**usual, "device": "cpu", "log_every_n_steps": 1, **changes})
+
+
+def train(folder, module=None, **changes):
+    settings = Settings(trainer=config(folder, **changes))
+    module = module or OnePlayer()
+    return module, fit(module, loader(), loader(), settings.trainer, name="tiny", cadence=CADENCE, settings=settings)
+
+
+def names(run):
+    return sorted(path.name for path in (run / "checkpoints").iterdir())
+
+
+@pytest.mark.parametrize("kind", [OnePlayer, TwoPlayers])
+def test_max_steps_counts_steps_whatever_the_number_of_players(tmp_path, kind):
+    module, run = train(tmp_path, kind(), max_steps=5)
+    assert len(module.seen) == 5
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["step"] == 5
+
+
+@pytest.mark.parametrize("kind", [OnePlayer, TwoPlayers])
+def test_checkpoints_come_at_the_published_moments(tmp_path, kind):
+    _, run = train(tmp_path, kind(), max_epochs=4, val_check_interval=0.5)
+    found = names(run)
+    steps = {name.split("step=")[1].split("-")[0] for name in found if name.startswith("epoch=")}
+    assert steps == {"4", "8", "12", "16", "20", "24"}
+    assert len([name for name in found if "-8-train_loss=" in name]) == 3  # steps 8, 16 and 24
+    assert len([name for name in found if name.startswith("best-")]) == 3
+    assert "last.ckpt" in found
+    assert not [name for name in found if "/" in name or name.endswith(".partial")]
+
+
+def test_the_best_by_the_test_loss_stay(tmp_path):
+    _, run = train(tmp_path, max_epochs=6)
+    with (run / "metrics.csv").open(newline="") as file:
+        losses = [float(row["val/loss"]) for row in csv.DictReader(file) if row["val/loss"]]
+    kept = [float(name.split("val_loss=")[1][:-5]) for name in names(run) if name.startswith("best-")]
+    assert sorted(kept) == pytest.approx(sorted(losses)[:3], abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", [OnePlayer, TwoPlayers])
+@pytest.mark.parametrize("first", [3, 6, 8])  # within, at the end of, beyond an epoch
+def test_resumed_counts_go_on_where_they_stopped(tmp_path, kind, first):
+    train(tmp_path, kind(), max_steps=first)
+    module, run = train(tmp_path, kind(), max_steps=14)
+    assert run.name == "version_0"
+    assert len(module.seen) == 14 - first
+    whole, _ = train(tmp_path / "whole", kind(), max_steps=14)
+    assert [len(each) for each in module.seen] == [len(each) for each in whole.seen[first:]]
+    stored = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert (stored["step"], stored["epoch"]) == (14, 2)
+
+
+def test_the_log_has_no_step_twice_after_going_on(tmp_path):
+    train(tmp_path, max_steps=3)
+    _, run = train(tmp_path, max_steps=9)
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["train/loss"]]
+    assert [int(row["step"]) for row in rows] == list(range(9))
+    assert list(run.glob("events.*"))
+
+
+def test_steps_that_are_done_again_replace_their_lines_in_the_log(tmp_path):
+    _, run = train(tmp_path, max_steps=9)
+    earlier = next((run / "checkpoints").glob("epoch=*step=4-*"))
+    train(tmp_path, max_steps=9, resume=str(earlier))
+    with (run / "metrics.csv").open(newline="") as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file) if row["train/loss"]]
+    assert steps == list(range(9))
+
+
+def test_never_begins_a_new_run_and_auto_takes_the_newest(tmp_path):
+    assert train(tmp_path, max_steps=2)[1].name == "version_0"
+    assert train(tmp_path, max_steps=2, resume="never")[1].name == "version_1"
+    module, run = train(tmp_path, max_steps=3)
+    assert (run.name, len(module.seen)) == ("version_1", 1)
+
+
+def test_other_settings_are_named_before_a_run_goes_on(tmp_path):
+    train(tmp_path, max_steps=2)
+    with pytest.raises(UserError, match=r"seed was 1234, now 5\. --resume never"):
+        train(tmp_path, max_steps=3, seed=5)
+    assert (
+        train(tmp_path, max_steps=3, resume=str(tmp_path / "version_0/checkpoints/last.ckpt"), seed=5)[1].name
+        == "version_0"
+    )
+
+
+def test_the_settings_beside_a_run_start_it_again(tmp_path):
+    _, run = train(tmp_path, max_steps=2, val_check_interval=0.5)
+    again = flags.parse(Settings, ["--config", str(run / "config.yaml")])
+    assert again == Settings(trainer=config(tmp_path, max_steps=2, val_check_interval=0.5))
+
+
+def test_a_damaged_checkpoint_is_named_and_the_one_before_is_used(tmp_path, capsys):
+    _, run = train(tmp_path, max_steps=5)
+    last = run / "checkpoints" / "last.ckpt"
+    last.write_bytes(last.read_bytes()[:1000])
+    module, _ = train(tmp_path, max_steps=6)
+    assert f"{last} is damaged" in capsys.readouterr().err
+    assert len(module.seen) == 2  # from the file of step 4
+
+
+@pytest.mark.parametrize("content", [b"", b"no checkpoint", "foreign"])
+def test_what_is_no_checkpoint_of_a_run_is_refused_by_name(tmp_path, content):
+    path = tmp_path / "some.ckpt"
+    torch.save({"state_dict": {}}, path) if content == "foreign" else path.write_bytes(content)
+    with pytest.raises(UserError, match=r"some\.ckpt"):
+        train(tmp_path, max_steps=2, resume_from_checkpoint=str(path))
+
+
+def test_a_missing_checkpoint_names_the_nearest(tmp_path):
+    _, run = train(tmp_path, max_steps=2)
+    with pytest.raises(UserError, match=r"did you mean 'last\.ckpt'"):
+        train(tmp_path, resume_from_checkpoint=str(run / "checkpoints" / "lats.ckpt"))
+
+
+def test_a_loss_that_is_no_number_ends_training_and_is_not_saved(tmp_path):
+    with pytest.raises(UserError, match=r"not a number since batch 5 \(step 6\)"):
+        train(tmp_path, OnePlayer(bad_batch=5), max_steps=9)
+    for path in (tmp_path / "version_0" / "checkpoints").glob("*.ckpt"):
+        weights = torch.load(path, weights_only=True)["state_dict"]
+        assert all(torch.isfinite(value).all() for value in weights.values())
+
+
+def test_checkpoints_hold_plain_values_and_tensors_only(tmp_path):
+    _, run = train(tmp_path, max_steps=2)
+    stored = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
+    assert {"kind", "config", "extra", "state_dict", "optimizer_states", "loops", "step"} <= set(stored)
+
+
+def test_a_write_that_fails_leaves_the_old_checkpoint(tmp_path, monkeypatch):
+    _, run = train(tmp_path, max_steps=2)
+    last = run / "checkpoints" / "last.ckpt"
+    before = last.read_bytes()
+
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"last\.ckpt: No space left on device; earlier checkpoints"):
+        train(tmp_path, max_steps=3)
+    assert last.read_bytes() == before
+    assert not list(last.parent.glob("*.partial"))
+
+
+def test_fast_dev_run_leaves_nothing_behind(tmp_path):
+    module, run = train(tmp_path, fast_dev_run=True)
+    assert len(module.seen) == 1
+    assert not run.exists()
+
+
+def test_without_checkpoints_and_logs_only_the_settings_stay(tmp_path):
+    _, run = train(tmp_path, max_steps=2, enable_checkpointing=False, logger=False)
+    assert [path.name for path in run.rglob("*") if path.is_file()] == ["config.yaml"]
+
+
+def test_an_interval_beyond_the_epoch_is_refused_with_the_right_number(tmp_path):
+    with pytest.raises(UserError, match="--val_check_interval 7: an epoch has only 6 batches; take at most 6"):
+        train(tmp_path, val_check_interval=7)
+    train(tmp_path, val_check_interval=7, check_val_every_n_epoch=None, max_steps=8)
+
+
+def test_speed_and_waiting_are_logged(tmp_path):
+    _, run = train(tmp_path, max_steps=4)
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["speed/clips_per_second"]]
+    assert len(rows) == 4
+    assert all(float(row["speed/clips_per_second"]) > 0 for row in rows)
+    assert all(0 <= float(row["speed/waiting_for_data"]) <= 1 for row in rows)
+
+
+SLOW = """
+import sys, time, torch
+sys.path.insert(0, {tests!r})
+torch.set_num_threads(1)
+from test_training import OnePlayer, Settings, CADENCE, loader
+from tats import flags
+from tats.training import fit
+class Slow(OnePlayer):
+    def training_step(self, batch, batch_idx):
+        print("batch", flush=True)
+        time.sleep(0.05)
+        return super().training_step(batch, batch_idx)
+def main():
+    settings = flags.parse(Settings)
+    fit(Slow(), loader(), None, settings.trainer, name="tiny", cadence=CADENCE, settings=settings)
+flags.run(main)
+"""
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_leaves_a_checkpoint_and_the_command_that_goes_on(tmp_path, number, code):
+    script = tmp_path / "slow.py"
+    script.write_text(SLOW.format(tests=str(Path(__file__).parent)))
+    argv = ["--default_root_dir", str(tmp_path / "my runs"), "--device", "cpu", "--no_enable_model_summary"]
+    running = subprocess.Popen(
+        [sys.executable, str(script), *argv, "--max_steps", "100000", "--resume", "never"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    for _ in range(3):
+        assert running.stdout.readline() == "batch\n"
+    running.send_signal(number)
+    _, errors = running.communicate(timeout=60)
+    assert running.returncode == code, errors
+    assert "Traceback" not in errors
+    command = shlex.split(next(line for line in errors.splitlines() if line.startswith("go on with: "))[12:])
+    last = tmp_path / "my runs" / "version_0" / "checkpoints" / "last.ckpt"
+    assert command[-2:] == ["--resume", str(last)]
+    assert command.count("--resume") == 1
+    done = torch.load(last, weights_only=True)["step"]
+    assert done >= 3
+    command[command.index("100000")] = str(done + 2)
+    again = subprocess.run(
+        [sys.executable, *command[1:]],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.count("batch") == 2
+    assert torch.load(last, weights_only=True)["step"] == done + 2
+
+
+def test_progress_shows_the_whole_run_and_the_time_left(tmp_path, capsys):
+    train(tmp_path, max_steps=4, enable_progress_bar=True)
+    line = capsys.readouterr().err.replace("\r", "\n").splitlines()[-1]
+    assert "4/4 [" in line
+    assert "<00:00" in line
+
+
+@pytest.mark.parametrize(
+    "changes, gpus, accelerator, devices, strategy",
+    [
+        ({}, 0, "cpu", 1, "auto"),
+        ({}, 2, "auto", "auto", "auto"),
+        ({"gpus": 8}, 0, "cpu", 1, "auto"),
+        ({"gpus": 8}, 8, "gpu", 8, "auto"),
+        ({"gpus": "0,2"}, 4, "gpu", [0, 2], "auto"),
+        ({"gpus": -1}, 4, "gpu", -1, "auto"),
+        ({"gpus": 0}, 4, "cpu", 1, "auto"),
+        ({"device": "cpu"}, 4, "cpu", "auto", "auto"),
+        ({"device": "cuda"}, 1, "gpu", "auto", "auto"),
+        ({"accelerator": "ddp", "gpus": 2}, 2, "gpu", 2, "ddp"),
+        ({"accelerator": "ddp_cpu", "num_processes": 2}, 0, "cpu", 2, "ddp"),
+        ({"strategy": "dp"}, 2, "auto", "auto", "ddp"),
+        ({"tpu_cores": 8}, 0, "tpu", 8, "auto"),
+    ],
+)
+def test_published_device_flags_become_the_words_of_today(changes, gpus, accelerator, devices, strategy):
+    found = machine(TrainerConfig(**changes), gpus)
+    assert (found.accelerator, found.devices, found.strategy) == (accelerator, devices, strategy)
+    assert any("no GPU" in remark for remark in found.remarks) == (changes.get("gpus") == 8 and not gpus)
+
+
+@pytest.mark.parametrize(
+    "changes, gpus, words",
+    [
+        ({"gpus": 8}, 2, "has 2 GPUs"),
+        ({"gpus": "a"}, 2, "--gpus takes a number"),
+        ({"strategy": "magic"}, 0, "--strategy takes one of"),
+        ({"accelerator": "abacus"}, 0, "--accelerator takes one of"),
+    ],
+)
+def test_devices_that_are_not_there_are_refused(changes, gpus, words):
+    with pytest.raises(UserError, match=words):
+        machine(TrainerConfig(**changes), gpus)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"max_steps": -3}, {"val_check_interval": 1.5}, {"val_check_interval": 0.0}, {"accumulate_grad_batches": 0},
+     {"limit_train_batches": 1.5}, {"gradient_clip_val": -1.0}, {"log_every_n_steps": 0}],
+)  # fmt: skip
+def test_numbers_that_mean_nothing_are_refused(changes):
+    with pytest.raises(UserError, match=f"--{next(iter(changes))}"):
+        TrainerConfig(**changes)
+
+
+def test_learning_rates_and_batches_follow_the_published_rules():
+    assert vqgan_rate(3e-5, 2, 6, 8)[0] == pytest.approx(6 * 8 / 8 * 2 / 4 * 3e-5)
+    assert transformer_rate(4.5e-6, 3, 1, 8)[0] == pytest.approx(8 * 3 * 4.5e-6)
+    assert effective_batch(2, 6, 8).startswith("effective batch 96 = 2 (batch size)")
+
+
+def test_the_command_to_go_on_replaces_earlier_resume_flags():
+    argv = ["python", "train.py", "--resume", "never", "--lr", "1", "--resume-from-checkpoint=a", "--save_dir", "b c"]
+    assert go_on_command(argv, "x.ckpt") == "python train.py --lr 1 --save_dir 'b c' --resume x.ckpt"
+
+
+def test_videos_are_written_for_tensorboard_and_play(tmp_path):
+    frames = np.zeros((16, 8, 8, 3), np.uint8)
+    frames[np.arange(16), :, np.arange(16) % 8] = 255  # a bar that moves
+    loggers = [TensorBoardLogger(tmp_path, name="", version="run"), CSVLogger(tmp_path)]
+    add_video(loggers, "val/reconstruction", frames, step=7, fps=10)
+    loggers[0].finalize("success")
+    events = EventAccumulator(str(tmp_path / "run"))
+    events.Reload()
+    (entry,) = events.Images("val/reconstruction")
+    picture = Image.open(io.BytesIO(entry.encoded_image_string))
+    assert (entry.step, picture.n_frames, picture.size, picture.info["duration"]) == (7, 16, (8, 8), 100)
+
+
+def test_frames_of_another_kind_are_refused():
+    with pytest.raises(ValueError, match="uint8"):
+        gif_bytes(np.zeros((2, 2, 2, 3)), 6)

@@ -77,14 +77,13 @@ class VideoData:
         Raises:
             UserError: they come from another one.
         """
+        path = self.config.data_path
         if self.fingerprint is None:
-            say(
-                f"--data_path {self.config.data_path} does not tell which VQGAN made its codes; the given one is believed"
-            )
+            say(f"--data_path {path} does not tell which VQGAN made its codes; the given one is believed")
         elif self.fingerprint != fingerprint:
             raise UserError(
-                f"--data_path {self.config.data_path} holds codes of another VQGAN (fingerprint {self.fingerprint[:12]}, the "
-                f"given one has {fingerprint[:12]}). Give the VQGAN that made them, or make them anew with `tats tokenize`"
+                f"--data_path {path} holds codes of another VQGAN (fingerprint {self.fingerprint[:12]}, the given "
+                f"one has {fingerprint[:12]}). Give the VQGAN that made them, or make them anew with `tats tokenize`"
             )
 
     def need_classes(self) -> None:

@@ -58,8 +58,9 @@ COMMANDS = {
 SCRIPTS = sorted({command.split()[0] for command in COMMANDS.values()})
 
 SPY = """
-import runpy, sys
+import os, runpy, sys
 sys.argv = sys.argv[1:]
+sys.path.insert(0, os.path.dirname(sys.argv[0]))
 code = 0
 try:
     runpy.run_path(sys.argv[0], run_name="__main__")

@@ -64,7 +64,7 @@ def _number(cell: object) -> float | None:
 
 
 def ticks(low: float, high: float, log: bool = False) -> list[float]:
-    """About five round numbers in [low, high]: multiples of 1, 2 or 5 times a power of ten, or powers on a log axis."""
+    """A handful of round numbers in [low, high]: multiples of 1, 2 or 5 times a power of ten, or powers on a log axis."""
     if log:
         first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
         factors = (1, 2, 5) if last - first <= 3 else (1,)
@@ -72,7 +72,7 @@ def ticks(low: float, high: float, log: bool = False) -> list[float]:
         marks = [f * 10.0**p for p in range(first, last + 1, stride) for f in factors]
         inside = [mark for mark in marks if low * 0.999 <= mark <= high * 1.001]
         return inside if len(inside) > 1 else ticks(low, high)
-    raw = (high - low) / 5
+    raw = (high - low) / 6
     power = 10.0 ** math.floor(math.log10(raw))
     unit = next(factor for factor in (1, 2, 5, 10) if raw <= factor * power * 1.0001) * power
     return [k * unit for k in range(math.ceil(low / unit - 1e-9), math.floor(high / unit + 1e-9) + 1)]

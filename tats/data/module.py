@@ -9,7 +9,6 @@ What a batch holds besides `video`, `label` and `index` depends on the flags: `t
 `video` is int64 codes [B, t, h, w].
 """
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -22,7 +21,7 @@ from tats.data.hdf5 import VideoFile
 from tats.data.left_out import say
 from tats.data.loader import Clips, Loader, Order, Source
 from tats.data.sound import SoundVideos
-from tats.flags import UserError
+from tats.flags import UserError, existing_path
 
 __all__ = ["DataConfig", "VideoData"]
 
@@ -138,9 +137,7 @@ class VideoData:
             raise UserError(
                 "--data_path is needed: a folder with train/ and test/, one folder of videos per class in each"
             )
-        path = Path(config.data_path).expanduser()
-        if not path.exists():
-            raise UserError(f"--data_path {config.data_path}: no such file or folder")
+        path = existing_path(config.data_path, "--data_path")
         if config.vtokens:
             return CodeFile(config, split) if path.is_file() else CodeShards(config, split)
         if config.image_folder:

@@ -1,0 +1,34 @@
+"""Sample clips of the length a transformer was trained on, and judge them.
+
+python sample_short.py --gpt_ckpt G.ckpt --vqgan_ckpt V.ckpt --save results/shapes --n_sample 24 --top_p 0.8
+"""
+
+from tats import flags
+from tats.gpt.sample_config import ShortConfig
+
+
+def main() -> None:
+    """Parse, load, sample, write, judge."""
+    args = flags.parse(ShortConfig)
+    from tats import checkpoint, output, sampling
+    from tats.gpt.api import sample_codes
+
+    sampling.needed(args, "gpt_ckpt", "vqgan_ckpt")
+    network = sampling.network_of(args) if args.compute_fvd else None
+    gpt, vqgan = checkpoint.load_pair(args.gpt_ckpt, args.vqgan_ckpt, sampling.device_of(args.draw.device))
+    videos = sampling.videos_of(gpt.config, args.output, args.draw)
+    store = sampling.open_store(args, {"gpt": gpt, "vqgan": vqgan})
+
+    def make(batch: list[output.Video]):
+        condition = sampling.condition_of(gpt.config, args.output, batch)
+        return sample_codes(gpt, seeds=[video.seed for video in batch], **condition, **args.draw.settings)
+
+    size = args.data.batch_size
+    sampling.make_missing(store, videos, size, make)
+    scores = sampling.score(args, store, vqgan, videos, network) if network else None
+    name = output.run_name(args.draw.top_k, args.draw.top_p, args.draw.run)
+    sampling.write_all(args, store, vqgan, videos, name, size, scores)
+
+
+if __name__ == "__main__":
+    flags.run(main)

@@ -1,0 +1,156 @@
+"""The flags of the sampling scripts. No torch here."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from tats.data.config import DataConfig
+from tats.flags import UserError, arg
+
+
+@dataclass(frozen=True)
+class DrawConfig:
+    """How codes are drawn."""
+
+    top_k: int | None = arg(2048, "draw among the k most likely codes; 1: always the best, 0: all")
+    top_p: float | None = arg(0.92, "draw among the most likely codes that sum up to this probability; 1: all")
+    temperature: float = arg(1.0, "above 1 more varied, below 1 more certain")
+    top_k_init: int | None = arg(None, "--top_k of the first latent frames (none: as the rest)")
+    top_p_init: float | None = arg(None, "--top_p of the first latent frames (none: as the rest)")
+    temperature_init: float | None = arg(None, "--temperature of the first latent frames (none: as the rest)")
+    frames_init: int | None = arg(None, "how many these are (none: 1 of a clip, --temporal_sample_pos of a long video)")
+    as_published: bool = arg(False, "repeat the published choices where ours differ, for comparing samples")
+    precision: str = arg("fp32", "number format of the transformer", ["fp32", "bf16", "fp16"])
+    seed: int = arg(0, "seed of the first video; the others count on")
+    run: int = arg(0, "shifts the seeds by a million each, and stands in the names of files")
+    device: str | None = arg(None, "cpu, cuda, ...; none: a GPU if there is one")
+
+    def __post_init__(self) -> None:
+        for name, value in (("top_k", self.top_k), ("top_k_init", self.top_k_init)):
+            if value is not None and value < 0:
+                raise UserError(f"--{name} counts codes: 1 for the most likely, 2, 3, ..., 0 for all; got {value}")
+        for name, p in (("top_p", self.top_p), ("top_p_init", self.top_p_init)):
+            if p is not None and not 0 <= p <= 1:
+                raise UserError(f"--{name} is a probability between 0 and 1, got {p}")
+        for name, t in (("temperature", self.temperature), ("temperature_init", self.temperature_init)):
+            if t is not None and not t > 0:
+                raise UserError(f"--{name} must be above 0, got {t}; --top_k 1 always takes the best")
+
+    @property
+    def settings(self) -> dict:
+        """The keyword arguments of the functions in `tats.gpt.api`."""
+        names = ("top_k", "top_p", "temperature", "top_k_init", "top_p_init", "temperature_init", "frames_init")
+        return {name: getattr(self, name) for name in (*names, "as_published", "precision")}
+
+
+@dataclass(frozen=True)
+class OutputConfig:
+    """How many videos, of what, and what is written."""
+
+    save: str = arg("./results/tats", "folder that receives everything")
+    n_sample: int = arg(2048, "videos altogether, spread evenly over the classes")
+    dataset: str = arg("ucf101", "any name; stands in the names of files")
+    class_cond: bool | None = arg(None, "the transformer makes videos by class (none: as its checkpoint says)")
+    label: list[str] | None = arg(None, "classes to make, by name or id (none: all of them)")
+    text: str | None = arg(None, "what to show, for a transformer conditioned on text (with --bpe)")
+    bpe: str | None = arg(None, "vocabulary of byte pairs (.txt or .txt.gz), with --text")
+    save_videos: bool = arg(False, "write an mp4 per video and grids; the default when nothing else is asked for")
+    save_arrays: bool = arg(False, "write the frames of all videos as one array (_eval.npy)")
+    fps: float = arg(16.0, "frames per second of the videos")
+
+    def __post_init__(self) -> None:
+        if self.n_sample < 1:
+            raise UserError(f"--n_sample counts videos, got {self.n_sample}")
+        if not self.fps > 0:
+            raise UserError(f"--fps must be above 0, got {self.fps}")
+
+
+@dataclass(frozen=True)
+class LongOutputConfig(OutputConfig):
+    """How many videos, of what, and what is written."""
+
+    save: str = arg("./results", "folder that receives everything")
+    n_sample: int = arg(100, "videos altogether, spread evenly over the classes")
+    batch_size: int = arg(10, "videos made at once")
+
+
+@dataclass(frozen=True)
+class ShortConfig:
+    """Makes clips of the length a transformer was trained on, and judges them."""
+
+    gpt_ckpt: str = arg("", "checkpoint of the transformer")
+    vqgan_ckpt: str = arg("", "checkpoint of the VQGAN whose codes it makes")
+    compute_fvd: bool = arg(False, "compare with clips of --data_path; needs --i3d_ckpt or --features_ckpt")
+    i3d_ckpt: str | None = arg(None, "weights of I3D: the score is FVD")
+    features_ckpt: str | None = arg(None, "a network of `tats evaluate --train_features`: the score has its own name")
+    output: OutputConfig = field(default_factory=OutputConfig)
+    draw: DrawConfig = field(default_factory=DrawConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+
+    notes: ClassVar[dict[str, tuple[int | str, str]]] = {
+        "vtokens_pos": (0, "has no effect: the checkpoint says whether it has a table of places"),
+    }
+
+
+@dataclass(frozen=True)
+class LongConfig:
+    """Makes videos of any length with a sliding window."""
+
+    gpt_ckpt: str = arg("", "checkpoint of the transformer")
+    vqgan_ckpt: str = arg("", "checkpoint of the VQGAN whose codes it makes")
+    sample_length: int = arg(256, "latent frames of a video")
+    sample_resolution: int | None = arg(
+        None, "rows and columns of codes, beyond the trained ones with --vtokens_pos models (none: as trained)"
+    )
+    temporal_sample_pos: int = arg(1, "latent frames that the transformer sees of what it made before")
+    output: LongOutputConfig = field(default_factory=LongOutputConfig)
+    draw: DrawConfig = field(default_factory=DrawConfig)
+
+
+@dataclass(frozen=True)
+class HierarchicalDrawConfig(DrawConfig):
+    """How codes are drawn."""
+
+    top_p: float | None = arg(0.8, "draw among the most likely codes that sum up to this probability; 1: all")
+    top_k_init: int | None = arg(2048, "--top_k of the first coarse frames")
+    top_p_init: float | None = arg(0.8, "--top_p of the first coarse frames")
+
+
+@dataclass(frozen=True)
+class HierarchicalOutputConfig(LongOutputConfig):
+    """How many videos, of what, and what is written."""
+
+    n_sample: int = arg(2048, "videos altogether, spread evenly over the classes")
+    dataset: str = arg("taichi", "any name; stands in the names of files")
+    batch_size: int = arg(12, "videos made at once")
+
+
+@dataclass(frozen=True)
+class HierarchicalConfig:
+    """Makes long videos: coarse frames first, then the frames between them."""
+
+    ckpt1: str = arg("", "checkpoint of the coarse transformer", aliases=("CKPT1",))
+    ckpt2: str = arg("", "checkpoint of the transformer that fills in frames", aliases=("CKPT2",))
+    vqgan: str = arg("", "checkpoint of the VQGAN whose codes both make")
+    sample_length: int = arg(64, "latent frames of a video after the first; must end on a coarse one")
+    sample_resolution: int | None = arg(None, "rows and columns of codes, as trained")
+    temporal_sample_pos: int = arg(1, "coarse frames that the coarse transformer sees of what it made before")
+    output: HierarchicalOutputConfig = field(default_factory=HierarchicalOutputConfig)
+    draw: HierarchicalDrawConfig = field(default_factory=HierarchicalDrawConfig)
+
+    notes: ClassVar[dict[str, tuple[int | str, str]]] = {
+        "compute_fvd": (0, "has no effect on long videos, as published; `tats evaluate` compares sets of videos"),
+    }
+
+
+@dataclass(frozen=True)
+class AudioConfig:
+    """Makes videos from sound."""
+
+    gpt_ckpt: str = arg("", "checkpoint of the transformer")
+    vqgan_ckpt: str = arg("", "checkpoint of the VQGAN whose codes it makes")
+    stft_vqgan_ckpt: str = arg("", "checkpoint of the VQGAN of sounds")
+    data_path: str = arg("./dataset/AudioSet_Dataset/stft", "folder with the sounds, as STFT")
+    save: str = arg("./results/tats", "folder that receives everything")
+    n_sample: int = arg(2048, "videos altogether")
+    dataset: str = arg("drum", "any name; stands in the names of files")
+    draw: DrawConfig = field(default_factory=DrawConfig)

@@ -1,0 +1,239 @@
+"""What the sampling scripts share: models, seeds and classes, batch after batch, then files and a score."""
+
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from tats import checkpoint, flags, output
+from tats.flags import UserError
+from tats.gpt.condition import label_id
+from tats.gpt.config import GPTConfig
+from tats.gpt.model import GPT
+from tats.gpt.sample_config import DrawConfig, OutputConfig
+from tats.media import VideoWriter
+from tats.output import Store, Video
+from tats.video import grid, to_frames
+from tats.vqgan.model import VQGAN
+
+Make = Callable[[list[Video]], Tensor]  # codes int64 [B, t, h, w] of some videos
+SEEDS_PER_RUN = 1_000_000
+
+
+def say(line: str) -> None:
+    """One line on standard error."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def device_of(name: str | None) -> torch.device:
+    """The device that --device names, by default a GPU if there is one."""
+    if name in (None, "auto"):
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(str(name))
+    except RuntimeError:
+        raise UserError(f"--device {name} is no device: cpu, cuda or cuda:1, say") from None
+    if device.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"--device {name}: this machine has no GPU that torch can use; take --device cpu")
+    return device
+
+
+def needed(args: Any, *names: str) -> None:
+    """Checkpoints that must be given."""
+    for name in names:
+        if not getattr(args, name):
+            raise UserError(f"--{name} is needed: the path of a checkpoint, or the name of a released model")
+
+
+def videos_of(config: GPTConfig, wanted: OutputConfig, draw: DrawConfig) -> list[Video]:
+    """The videos of a run: seeds that count on, classes by turns.
+
+    Raises UserError where --class_cond, --label or --text do not go with the checkpoint.
+    """
+    by_class = config.key == "label"
+    if wanted.class_cond is not None and wanted.class_cond != by_class:
+        has = "makes videos by class" if by_class else "knows no classes"
+        flag = "--class_cond" if wanted.class_cond else "--no_class_cond"
+        raise UserError(f"{flag} does not go with this transformer, which {has}: leave it out")
+    if wanted.label and not by_class:
+        raise UserError("--label is for transformers that make videos by class, which this one does not")
+    if (wanted.text is not None) != (config.key == "text"):
+        raise UserError(
+            "this transformer is conditioned on text: --text is needed"
+            if config.key == "text"
+            else "--text is for transformers conditioned on text, which this one is not"
+        )
+    labels = None
+    if by_class:
+        labels = [label_id(config, one) for one in wanted.label] if wanted.label else list(range(config.code_offset))
+        wrong = [label for label in labels if not 0 <= label < config.code_offset]
+        if wrong:
+            raise UserError(f"--label {wrong[0]}: this transformer knows classes 0 to {config.code_offset - 1}")
+    return output.spread(wanted.n_sample, draw.seed + draw.run * SEEDS_PER_RUN, labels, config.label_names)
+
+
+def condition_of(config: GPTConfig, wanted: OutputConfig, videos: Sequence[Video]) -> dict[str, Any]:
+    """The condition of some videos, as the functions of `tats.gpt.api` take it."""
+    if config.key == "label":
+        return {"label": [video.label for video in videos]}
+    if config.key == "text":
+        from tats.gpt.bpe import ClipBPE
+
+        if wanted.bpe is None:
+            raise UserError("--text needs --bpe, the vocabulary of byte pairs")
+        return {"text": ClipBPE(wanted.bpe).tokenize([wanted.text or ""], config.n_cond, truncate=True)}
+    return {}
+
+
+def side_of(gpt: GPT, asked: int | None, wide: bool = True) -> int:
+    """Rows and columns of codes of a picture: as trained, or as --sample_resolution asks."""
+    trained = gpt.config.latent_shape[1]
+    if asked is None or asked == trained:
+        return trained
+    if wide and gpt.config.places_shape is not None:
+        return asked
+    raise UserError(
+        f"--sample_resolution {asked}: this transformer makes pictures of {trained}x{trained} codes; leave it out"
+        + (", or train one with --vtokens_pos" if wide else "")
+    )
+
+
+def counted(frames: Iterator[Tensor], total: int) -> Iterator[Tensor]:
+    """The same latent frames, with a line of progress."""
+    with tqdm(frames, total=total, desc="latent frames", unit="frame", leave=False, mininterval=0.5) as bar:
+        yield from bar
+
+
+def open_store(args: Any, models: dict[str, GPT | VQGAN], **settings: Any) -> Store:
+    """The folder of a run, with what is already there; `settings`: more that the codes depend on."""
+    prints = {name: checkpoint.fingerprint(model) for name, model in models.items()}
+    draw = {**args.draw.settings, "seed": args.draw.seed, "run": args.draw.run}
+    wanted = {"label": args.output.label, "text": args.output.text}
+    about = {"flags": flags.to_dict(args), "versions": output.versions()}
+    return Store(args.output.save, {**draw, **wanted, **settings, **prints}, about)
+
+
+def make_missing(store: Store, videos: list[Video], batch_size: int, make: Make) -> None:
+    """Make what is not there yet, a batch at a time; after Ctrl-C everything that was finished is kept."""
+    missing = store.missing(videos)
+    if len(missing) < len(videos):
+        say(f"{len(videos) - len(missing)} of {len(videos)} videos are there already ({store.folder})")
+    with tqdm(total=len(missing), desc="codes", unit="video", disable=not missing) as bar:
+        try:
+            for start in range(0, len(missing), batch_size):
+                batch = missing[start : start + batch_size]
+                store.add(batch, make(batch).cpu().numpy())
+                bar.update(len(batch))
+        except KeyboardInterrupt:
+            done = len(videos) - len(store.missing(videos))
+            say(f"\nstopped: {done} of {len(videos)} videos are in {store.folder}; the same command makes the rest")
+            raise
+
+
+def decoded(
+    store: Store, vqgan: VQGAN, videos: Sequence[Video], batch_size: int
+) -> Iterator[tuple[list[Video], Tensor]]:
+    """Videos with their frames uint8 [B, T, H, W, C], a batch at a time."""
+    device = next(vqgan.parameters()).device
+    for start in range(0, len(videos), batch_size):
+        batch = list(videos[start : start + batch_size])
+        codes = torch.from_numpy(np.stack([store.codes[video.index] for video in batch])).long().to(device)
+        with torch.inference_mode():
+            yield batch, to_frames(vqgan.decode(codes)).cpu()
+
+
+def write_videos(
+    store: Store, vqgan: VQGAN, videos: Sequence[Video], folder: Path, batch_size: int, fps: float
+) -> None:
+    """An mp4 per video that has none yet, one line each, and a grid per batch."""
+    missing = [video for video in videos if not (folder / output.video_name(video)).exists()]
+    say(f"videos: {folder}")
+    for batch, frames in decoded(store, vqgan, missing, batch_size):
+        for video, each in zip(batch, frames):
+            path = folder / output.video_name(video)
+            with VideoWriter(path, fps) as file:
+                file.write(each.expand(*each.shape[:-1], 3).numpy())
+            of = "" if video.name is None else f", {video.name}"
+            print(f"{path.name}: seed {video.seed}{of}, {len(each)} frames")
+        if len(batch) > 1:
+            pictures = frames.movedim(-1, 1).float() / 255  # [B, C, T, H, W]
+            with VideoWriter(folder / f"grid_{batch[0].index:05d}.mp4", fps) as file:
+                whole = grid(pictures, int(math.sqrt(len(batch))))
+                file.write(whole.expand(*whole.shape[:-1], 3).numpy())
+
+
+def write_array(store: Store, vqgan: VQGAN, videos: Sequence[Video], path: Path, batch_size: int) -> None:
+    """All frames as one array uint8 [N, T, H, W, C], written piece by piece."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part, array, row = path.with_name(path.name + ".part"), None, 0
+    for batch, frames in decoded(store, vqgan, videos, batch_size):
+        if array is None:
+            shape = (len(videos), *frames.shape[1:])
+            array = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
+        array[row : row + len(batch)] = frames.numpy()
+        row += len(batch)
+    if array is not None:
+        array.flush()
+        part.replace(path)
+        say(f"array: {path}")
+
+
+def write_all(
+    args: Any, store: Store, vqgan: VQGAN, videos: list[Video], name: str, batch_size: int, scores: Any
+) -> None:
+    """Videos and arrays as the flags ask, then one file of codes and the manifest."""
+    wanted: OutputConfig = args.output
+    folder = Path(wanted.save) / "videos" / wanted.dataset / name
+    films = wanted.save_videos or not (wanted.save_arrays or scores)
+    if films:
+        write_videos(store, vqgan, videos, folder, batch_size, wanted.fps)
+    if wanted.save_arrays:
+        path = Path(wanted.save) / "numpy_files" / wanted.dataset / f"{name}_eval.npy"
+        write_array(store, vqgan, videos, path, batch_size)
+    named = {"file": lambda video: str((folder / output.video_name(video)).relative_to(wanted.save))} if films else {}
+    store.finish(videos, scores, **named)
+    say(f"codes and manifest: {wanted.save}")
+
+
+def network_of(args: Any) -> Any:
+    """The network that --compute_fvd compares with; None, and a line that says how to get one, if none was given."""
+    from tats.metrics.features import open_network
+
+    if args.features_ckpt is None and args.i3d_ckpt is None:
+        say(
+            "--compute_fvd: no score without a network: give --i3d_ckpt FILE for FVD (tats weights list), or "
+            "--features_ckpt FILE (made by: tats evaluate --train_features --data_path DATA --features FILE)"
+        )
+        return None
+    if args.data.data_path is None:
+        raise UserError("--compute_fvd compares with real clips: --data_path is needed")
+    return open_network(args.features_ckpt, args.i3d_ckpt, device_of(args.draw.device))
+
+
+def score(args: Any, store: Store, vqgan: VQGAN, videos: list[Video], network: Any) -> dict[str, Any]:
+    """Compare the videos with as many clips of the train split, as published."""
+    from tats.data.module import VideoData
+    from tats.metrics.features import compute
+
+    size = args.data.batch_size
+    data = VideoData(args.data, seed=args.draw.seed)
+
+    def real() -> Iterator[Tensor]:
+        """As many clips as were made, epoch after epoch where the data has fewer."""
+        left = len(videos)
+        loader = data.train_loader()
+        for _ in range(math.ceil(left / max(len(loader) * size, 1))):
+            for batch in loader:
+                if left > 0:
+                    yield batch["video"][:left]
+                    left -= len(batch["video"])
+
+    result = compute((frames for _, frames in decoded(store, vqgan, videos, size)), real(), network)
+    print(result["line"])
+    return result

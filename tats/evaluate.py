@@ -1,7 +1,7 @@
 """`tats evaluate`: train a feature network on a dataset's classes, and score two sets of clips with it.
 
-tats evaluate --train_features --data_path data/shapes --features runs/features.pt
-tats evaluate runs/samples data/real --features runs/features.pt
+tats evaluate --train_features --data_path data/shapes --features_ckpt runs/features.pt
+tats evaluate runs/samples data/real --features_ckpt runs/features.pt
 """
 
 import itertools
@@ -30,9 +30,9 @@ class EvaluateConfig:
     """Train a feature network, or score generated clips against real ones."""
 
     train_features: bool = arg(
-        False, "train a feature network on the classes of --data_path and write it to --features"
+        False, "train a feature network on the classes of --data_path and write it to --features_ckpt"
     )
-    features: str | None = arg(None, "the feature network; without it, runs/features.pt")
+    features_ckpt: str | None = arg(None, "the feature network; without it, runs/features.pt")
     generated: str | None = arg(None, "generated clips: folder of .npy, .npz or video files, or one such file")
     real: str | None = arg(None, "real clips, likewise (`tats evaluate GENERATED REAL` works as well)")
     i3d_ckpt: str | None = arg(None, "score with I3D and these weights: the published FVD and KVD")
@@ -48,13 +48,13 @@ class EvaluateConfig:
         for name in ("limit", "feature_steps", "feature_clips"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} must be at least 1, got {getattr(self, name)}")
-        if self.features is not None and self.i3d_ckpt is not None:
-            raise UserError("--features and --i3d_ckpt are two networks: give one of them")
+        if self.features_ckpt is not None and self.i3d_ckpt is not None:
+            raise UserError("--features_ckpt and --i3d_ckpt are two networks: give one of them")
 
     @property
     def path(self) -> Path:
         """Where the feature network lies."""
-        return Path(self.features or "runs/features.pt")
+        return Path(self.features_ckpt or "runs/features.pt")
 
 
 def train_features(config: EvaluateConfig) -> "FeatureNet":
@@ -126,7 +126,8 @@ def read_clips(path: str | Path, data: DataConfig, limit: int) -> "Iterator[np.n
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path}: no such file or folder; give clips as .npy, .npz or video files")
-    files = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
+    inside = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+    files = sorted(inside) if path.is_dir() else [path]
     arrays = [file for file in files if file.suffix in ARRAYS and file.name.split("_")[0].split(".")[0] != "codes"]
     left = limit
     for batch in map(_read_array, arrays) if arrays else _read_videos(files, path, data):

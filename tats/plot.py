@@ -64,7 +64,7 @@ def _number(cell: object) -> float | None:
 
 
 def ticks(low: float, high: float, log: bool = False) -> list[float]:
-    """A handful of round numbers in [low, high]: multiples of 1, 2 or 5 times a power of ten, or powers on a log axis."""
+    """A handful of round numbers in [low, high]: 1, 2 or 5 times a power of ten; powers alone on a long log axis."""
     if log:
         first, last = math.floor(math.log10(low) + 1e-9), math.ceil(math.log10(high) - 1e-9)
         factors = (1, 2, 5) if last - first <= 3 else (1,)

@@ -210,7 +210,7 @@ def open_network(
     if features is None:
         raise UserError(
             "a score needs a network: --i3d_ckpt FILE for FVD, or one trained on your data "
-            "(tats evaluate --train_features --data_path DATA --features FILE)"
+            "(tats evaluate --train_features --data_path DATA --features_ckpt FILE)"
         )
     return load(features, device)
 

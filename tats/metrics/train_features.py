@@ -92,7 +92,7 @@ def train(
         optimizer.step()
         cycle.step()
         if progress is not None:
-            progress(step + 1, float(loss))
+            progress(step + 1, float(loss.detach()))
     network.eval()
     if test is not None:
         accuracy, play_accuracy = accuracies(network, *test)

@@ -69,6 +69,8 @@ def train_features(config: EvaluateConfig) -> "FeatureNet":
     from tats.metrics.features import save
     from tats.metrics.train_features import gather, train
 
+    if config.data.vtokens:
+        raise UserError("--train_features learns from pixels: leave --vtokens out and give the videos")
     data = VideoData(config.data, seed=config.seed)
     wanted = min(config.feature_clips, 32 * config.feature_steps)
     frames, labels = gather(_epochs(data, wanted), wanted)

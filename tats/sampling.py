@@ -208,7 +208,7 @@ def network_of(args: Any) -> Any:
     if args.features_ckpt is None and args.i3d_ckpt is None:
         say(
             "--compute_fvd: no score without a network: give --i3d_ckpt FILE for FVD (tats weights list), or "
-            "--features_ckpt FILE (made by: tats evaluate --train_features --data_path DATA --features FILE)"
+            "--features_ckpt FILE (made by: tats evaluate --train_features --data_path DATA --features_ckpt FILE)"
         )
         return None
     if args.data.data_path is None:

@@ -96,6 +96,7 @@ def test_mistakes_get_one_line(network, tmp_path):
         ([*use, "--i3d_ckpt", "x"], "two networks"),
         (["--limit", "0"], "--limit must be at least 1"),
         (["--train_features"], "--data_path is needed"),
+        (["--train_features", "--vtokens"], "learns from pixels"),
         ([str(empty), str(empty), "--features_ckpt", str(tmp_path / "no.pt")], "no feature network at"),
     ):
         with pytest.raises(UserError) as error:

@@ -78,7 +78,7 @@ def scan(path: str | Path, decode_all: bool = False) -> Timeline:
         del packets
         if not decode_all and not in_doubt and stamps and _ends_agree(path, stamps):
             return Timeline(len(stamps), np.array(stamps, np.int64), rate)
-        return _scan_by_decoding(path, rate)
+        return _scan_by_decoding(path, rate, strict=decode_all)
     except (av.FFmpegError, OSError) as error:
         raise ReadError(f"{path}: {_reason(error)}") from error
 
@@ -127,8 +127,8 @@ def read_all(path: str | Path) -> Iterator[np.ndarray]:
         raise ReadError(f"{path}: {_reason(error)}") from error
 
 
-def _opened(path: str | Path) -> Any:
-    """The container, with a video stream that decodes in one thread.
+def _opened(path: str | Path, strict: bool = False) -> Any:
+    """The container, with a video stream that decodes in one thread; `strict` refuses what a decoder could patch up.
 
     Frame threads wait for each other's log lines and can hang for ever when a file is closed half-read; slice threads
     do not, and must be asked for before the first frame.
@@ -142,6 +142,8 @@ def _opened(path: str | Path) -> Any:
     stream = container.streams.video[0]
     stream.thread_type = "SLICE"
     stream.codec_context.thread_count = 1
+    if strict:
+        stream.codec_context.options = {"err_detect": "explode"}
     return container
 
 
@@ -237,9 +239,9 @@ def _ends_agree(path: str | Path, stamps: list[int]) -> bool:
     return bool(tail) and tail == stamps[-len(tail) :]
 
 
-def _scan_by_decoding(path: str | Path, rate: float) -> Timeline:
+def _scan_by_decoding(path: str | Path, rate: float, strict: bool) -> Timeline:
     stamps: list[int | None] = []
-    with _opened(path) as container:
+    with _opened(path, strict) as container:
         for frame in _decoded(container):
             if frame.is_corrupt:
                 raise ReadError(f"{path}: frame {len(stamps)} is damaged")

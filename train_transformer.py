@@ -41,7 +41,7 @@ def main() -> None:
         say(line)
     fingerprint = checkpoint.fingerprint(frozen.vqgan) if frozen.vqgan else data.fingerprint
     module = GPTTraining(
-        train_setup.start(config, args.training.init_from),
+        train_setup.start(config, args.training, frozen.vqgan, args.trainer.seed),
         args.training,
         learning_rate,
         vqgan=None if args.data.vtokens else frozen.vqgan,

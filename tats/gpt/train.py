@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from tats.flags import UserError, to_dict
 from tats.gpt.model import GPT
+from tats.gpt.muon import MuonAdamW, muon_groups
 from tats.gpt.objective import accuracy, crop_places, loss, new_codes, predict
 from tats.gpt.train_config import GPTTrainConfig
 
@@ -190,9 +191,15 @@ class GPTTraining(pl.LightningModule):
     # ---- optimizer and checkpoint
 
     def configure_optimizers(self) -> Any:
-        """AdamW with the published groups; the learning rate constant, or warmed up and lowered as the flags say."""
+        """AdamW with the published groups, or Muon for the matrices of the blocks; the learning rate constant, or
+        warmed up and lowered as the flags say."""
         groups = parameter_groups(self.gpt, self.config.weight_decay)
-        optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=BETAS)
+        optimizer: torch.optim.Optimizer
+        if self.config.optimizer == "muon":
+            matrices = [p for p in self.gpt.blocks.parameters() if p.ndim == 2]
+            optimizer = MuonAdamW(muon_groups(groups, matrices, self.config.muon_lr), self.learning_rate, BETAS)
+        else:
+            optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=BETAS)
         if self.config.lr_schedule == "constant" and not self.config.warmup_steps:
             return optimizer
         total = self.trainer.estimated_stepping_batches if self.config.lr_schedule == "cosine" else math.inf

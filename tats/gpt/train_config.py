@@ -17,6 +17,14 @@ class GPTTrainConfig:
     lr: float | None = arg(None, "the learning rate itself, in place of --base_lr and its rule")
     lr_schedule: str = arg("constant", "course of the learning rate; cosine falls to 0", ["constant", "cosine"])
     warmup_steps: int = arg(0, "optimizer steps in which the learning rate rises from 0")
+    optimizer: str = arg("adamw", "adamw: as published; muon: Muon for the matrices of the blocks", ["adamw", "muon"])
+    muon_lr: float = arg(0.02, "learning rate of these matrices, with --optimizer muon")
+    start_codes: str = arg(
+        "random", "codes start at random, as published, or alike where --vqvae's vectors are", ["random", "codebook"]
+    )
+    start_positions: str = arg(
+        "zeros", "positions start at zero, as published, or as waves of place", ["zeros", "grid"]
+    )
     weight_decay: float = arg(0.01, "decay of the weights of linear layers")
     pkeep: float = arg(1.0, "share of codes that the model sees as they are; the others are replaced at random")
     loss_on: str = arg("new", "codes that count in a model that fills in frames: those between, or all", ["new", "all"])
@@ -39,6 +47,10 @@ class GPTTrainConfig:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise UserError(f"--{name} must be above 0, got {value}")
+        if self.muon_lr <= 0:
+            raise UserError(f"--muon_lr must be above 0, got {self.muon_lr}")
+        if self.start_codes == "codebook" and self.vqvae is None:
+            raise UserError("--start_codes codebook needs --vqvae, the VQGAN whose codebook it is")
         if self.weight_decay < 0:
             raise UserError(f"--weight_decay must not be negative, got {self.weight_decay}")
 

@@ -12,6 +12,7 @@ from tats.data.config import DataConfig
 from tats.flags import UserError
 from tats.gpt.config import PUBLISHED_VTOKENS, TEXT_VOCABULARY, GPTConfig
 from tats.gpt.model import GPT
+from tats.gpt.start import codes_from_codebook, positions_from_grid
 from tats.gpt.train_config import GPTTrainConfig, learning_rate
 from tats.vqgan.model import VQGAN
 
@@ -66,11 +67,14 @@ def window_of(data: "VideoData", vqgan: VQGAN | None) -> tuple[int, tuple[int, i
     """Size of the codebook, and the codes of one clip: latent frames (all of them), rows and columns."""
     config: DataConfig = data.config
     if config.vtokens:
-        t, h, w = data.latent_shape
-        stored = data.n_codes or PUBLISHED_VTOKENS
-        if vqgan is not None and stored != vqgan.n_codes:
-            raise UserError(f"--vqvae has {vqgan.n_codes} codes, the codes of {config.data_path} count {stored}")
-        return stored, (t, h, w)
+        shape = data.latent_shape
+        if shape is None:
+            raise UserError(f"--vtokens: {config.data_path} holds no codes; make them with `tats tokenize`")
+        if vqgan is not None:
+            data.need_vqgan(checkpoint.fingerprint(vqgan))
+            if data.n_codes not in (None, vqgan.n_codes):
+                raise UserError(f"--vqvae has {vqgan.n_codes} codes, {config.data_path} those of {data.n_codes}")
+        return (vqgan.n_codes if vqgan else data.n_codes or PUBLISHED_VTOKENS), shape
     if vqgan is None:
         raise UserError("--vqvae is needed: the checkpoint of the VQGAN whose codes are modelled (or --vtokens)")
     side = config.resolution
@@ -91,14 +95,20 @@ def _codes_of(vqgan: VQGAN, channels: int, frames: int, height: int, width: int)
         ) from None
 
 
-def start(config: GPTConfig, init_from: str | None) -> GPT:
-    """A new transformer, or one with the weights of another (`init_from`: one of ours or a released checkpoint).
+def start(config: GPTConfig, training: GPTTrainConfig, vqgan: VQGAN | None, seed: int) -> GPT:
+    """A new transformer, or one with the weights of another (--init_from: one of ours or a released checkpoint).
 
     The architecture of the other counts. Where its condition has another vocabulary, the ids of codes keep their
     weights and those of the condition start anew. Raises UserError where codes or windows differ.
     """
+    init_from = training.init_from
     if init_from is None:
-        return GPT(config)
+        gpt = GPT(config)
+        if training.start_codes == "codebook" and vqgan is not None:
+            codes_from_codebook(gpt, vqgan.codebook.embeddings, torch.Generator().manual_seed(seed))
+        if training.start_positions == "grid":
+            positions_from_grid(gpt)
+        return gpt
     other = checkpoint.load_transformer(init_from)
     theirs = other.config
     same = ("n_codes", "block_size", "n_unmasked", "places_shape")

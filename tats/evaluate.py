@@ -39,7 +39,7 @@ class EvaluateConfig:
     limit: int = arg(2048, "clips of each side that are compared, at most")
     out: str | None = arg(None, "JSON file for the result")
     feature_steps: int = arg(300, "training steps of the feature network, 32 clips each")
-    feature_clips: int = arg(4000, "clips that it learns from, at most; 16 frames each take 200 MB")
+    feature_clips: int = arg(2000, "clips that it learns from, at most; of 16 frames each they take 100 MB")
     seed: int = arg(0, "seed of the training")
     device: str | None = arg(None, "cpu, cuda, ...; without it, a GPU if there is one")
     data: DataConfig = field(default_factory=DataConfig)
@@ -73,7 +73,10 @@ def train_features(config: EvaluateConfig) -> "FeatureNet":
         raise UserError("--train_features learns from pixels: leave --vtokens out and give the videos")
     data = VideoData(config.data, seed=config.seed)
     wanted = min(config.feature_clips, 32 * config.feature_steps)
-    frames, labels = gather(_epochs(data, wanted), wanted)
+    batches = -(-wanted // config.data.batch_size)
+    shown = tqdm(_epochs(data, wanted), "clips for the feature network", batches, unit="batch", mininterval=0.5)
+    frames, labels = gather(shown, wanted)
+    shown.close()
     test = gather(_spread(data.test_loader(), TEST_CLIPS))
     with tqdm(total=config.feature_steps, desc="feature network", unit="step", mininterval=0.5) as bar:
 

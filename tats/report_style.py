@@ -107,8 +107,10 @@ SCRIPT = """(function () {
     }
     show();
   });
-  for (const video of videos) {  // controls would hide a small picture: they come when they are asked for
-    video.controls = false;
+  for (const video of videos) {
+    const bytes = Uint8Array.from(atob(video.src.split(",")[1]), (letter) => letter.charCodeAt(0));
+    video.src = URL.createObjectURL(new Blob([bytes], { type: "video/mp4" }));  // some browsers play no data: videos
+    video.controls = false;  // they would hide a small picture, and come when they are asked for
     video.tabIndex = 0;
     for (const name of ["pointerenter", "focus", "click"]) video.addEventListener(name, () => video.controls = true);
     for (const name of ["pointerleave", "blur"]) video.addEventListener(name, () => video.controls = false);

@@ -63,25 +63,25 @@ class MuonAdamW(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is not None:
                     p.mul_(1 - group["lr"] * group["weight_decay"])
-                    update(p, group)
+                    update(p, p.grad, group)
         return value
 
-    def _muon(self, p: Tensor, group: dict[str, Any]) -> None:
+    def _muon(self, p: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
         state = self.state[p]
         if not state:
             state["momentum"] = torch.zeros_like(p)
-        state["momentum"].lerp_(p.grad, 1 - group["momentum"])
-        ahead = p.grad.lerp(state["momentum"], group["momentum"])
+        state["momentum"].lerp_(grad, 1 - group["momentum"])
+        ahead = grad.lerp(state["momentum"], group["momentum"])
         scale = max(1.0, p.shape[0] / p.shape[1]) ** 0.5
         p.add_(orthogonal(ahead).to(p.dtype), alpha=-group["lr"] * scale)
 
-    def _adamw(self, p: Tensor, group: dict[str, Any]) -> None:
+    def _adamw(self, p: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
         state, (beta1, beta2) = self.state[p], group["betas"]
         if not state:
             state.update(step=0, mean=torch.zeros_like(p), square=torch.zeros_like(p))
         state["step"] += 1
-        state["mean"].lerp_(p.grad, 1 - beta1)
-        state["square"].mul_(beta2).addcmul_(p.grad, p.grad, value=1 - beta2)
+        state["mean"].lerp_(grad, 1 - beta1)
+        state["square"].mul_(beta2).addcmul_(grad, grad, value=1 - beta2)
         square = (state["square"] / (1 - beta2 ** state["step"])).sqrt_().add_(group["eps"])
         p.addcdiv_(state["mean"], square, value=-group["lr"] / (1 - beta1 ** state["step"]))
 

@@ -16,6 +16,8 @@ def main() -> None:
     from tats.gpt.api import sample_hierarchical_codes
 
     sampling.needed(args, "ckpt1", "ckpt2", "vqgan")
+    if args.compute_fvd:
+        sampling.say("--compute_fvd has no effect on long videos; `tats evaluate` compares sets of videos")
     device = sampling.device_of(args.draw.device)
     coarse, vqgan = checkpoint.load_pair(args.ckpt1, args.vqgan, device)
     fine = checkpoint.load_transformer(args.ckpt2, args.vqgan, device=device)

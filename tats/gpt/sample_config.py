@@ -134,12 +134,9 @@ class HierarchicalConfig:
     sample_length: int = arg(64, "latent frames of a video after the first; must end on a coarse one")
     sample_resolution: int | None = arg(None, "rows and columns of codes, as trained")
     temporal_sample_pos: int = arg(1, "coarse frames that the coarse transformer sees of what it made before")
+    compute_fvd: bool = arg(False, "no effect on long videos, as published; `tats evaluate` compares sets of videos")
     output: HierarchicalOutputConfig = field(default_factory=HierarchicalOutputConfig)
     draw: HierarchicalDrawConfig = field(default_factory=HierarchicalDrawConfig)
-
-    notes: ClassVar[dict[str, tuple[int | str, str]]] = {
-        "compute_fvd": (0, "has no effect on long videos, as published; `tats evaluate` compares sets of videos"),
-    }
 
 
 @dataclass(frozen=True)

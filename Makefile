@@ -53,7 +53,7 @@ bench: $(STAMP)  ## measure what the README states; results go to benchmarks/res
 
 parity: $(STAMP)  ## compare with the published system and write docs/parity.md
 	@mkdir -p build
-	TATS_PARITY_RECORD=build/parity.json $(PY) -m pytest $(ARGS)
+	TATS_PARITY_RECORD=build/parity.json $(PY) -m pytest --deselect tests/test_parity.py $(or $(ARGS),$$(grep -rl "reference_cases import" tests --include="test_*.py"))
 	$(PY) -m tests.parity_table build/parity.json docs/parity.md
 
 docs: $(STAMP)  ## write the tables of README and docs anew from the stored results

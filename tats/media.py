@@ -28,6 +28,8 @@ FILMS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}  # suffix -> containe
 ANIMATIONS = {".gif": "GIF", ".webp": "WEBP", ".apng": "PNG", ".png": "PNG"}
 AAC_RATES = (8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 SUBSAMPLED = ("yuv420p", "yuv422p")  # pixel formats that need an even width (and height)
+REPRODUCIBLE = {"bf": "0", "x264-params": "rc-lookahead=0:sync-lookahead=0:mbtree=0"}
+"""x264 looking ahead gives other bytes now and then for the same small pictures; without it, it never did."""
 
 Sound = tuple[Any, int]
 """Samples in [-1, 1], float [n] or [n, channels] (array or tensor), and their rate in hertz."""
@@ -71,7 +73,8 @@ class VideoWriter:
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
         self._file: _Film | _Animation | _Folder
         if suffix in FILMS:
-            self._file = _Film(self._part, FILMS[suffix], fps, sound, pix_fmt, {"crf": str(crf), **(options or {})})
+            settings = {"crf": str(crf), **REPRODUCIBLE, **(options or {})}
+            self._file = _Film(self._part, FILMS[suffix], fps, sound, pix_fmt, settings)
         elif suffix:
             self._file = _Animation(self._part, ANIMATIONS[suffix], fps)
         else:
@@ -210,7 +213,7 @@ class _Film:
         self.video = self.file.add_stream("libx264", rate=self.rate, options=self.options)
         self.video.width, self.video.height, self.video.pix_fmt = width, height, self.pix_fmt
         self.video.codec_context.time_base = 1 / self.rate
-        self.video.thread_count = 1  # the same bytes on every machine
+        self.video.thread_count = 1  # more threads cut the picture differently
         if self.sound is not None:
             samples, rate = self.sound
             layout = "mono" if len(samples) == 1 else "stereo"

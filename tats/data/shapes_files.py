@@ -22,7 +22,7 @@ from tats.flags import UserError
 from tats.media import VideoWriter
 
 CRF = 4  # 50 dB and more at 32 to 128 pixels
-OPTIONS = {"preset": "veryfast", "bf": "0", "g": "16"}  # frames in order and a key frame every 16: quick random clips
+OPTIONS = {"preset": "veryfast", "g": "16"}  # a key frame every 16 frames: quick random clips
 CHUNK = 16  # videos that a process writes at a time
 FEW = 64  # below this, starting processes costs more than it saves
 

@@ -156,10 +156,9 @@ def _reflect(p: float, q: float, v: float) -> tuple[float, float]:
         to, sign = 2 * LOW - to, -1.0
     elif to > HIGH and v > 0:
         to, sign = 2 * HIGH - to, -1.0
-    else:  # a turn just before the wall is one at the wall
-        near = min(p, q) - LOW if v < 0 else HIGH - max(p, q)
-        if abs(q - to) > TOLERANCE / 2 and near <= abs(v) / 2 + EARLY and abs(q - (p - v)) < abs(q - to):
-            to, sign = p - v, -1.0
+    near = min(p, q) - LOW if v < 0 else HIGH - max(p, q)
+    if abs(q - to) > TOLERANCE / 2 and near <= abs(v) / 2 + EARLY and abs(q - (p - v)) < abs(q - to):
+        to, sign = p - v, -1.0  # it has turned just before the wall, or before it was seen to
     return q - to, sign
 
 

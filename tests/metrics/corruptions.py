@@ -159,9 +159,11 @@ def h264(frames: np.ndarray, crf: int = 23, pix_fmt: str = "yuv420p") -> np.ndar
     """Through the encoder and back, in memory: uint8 [T, H, W, 3]."""
     import av
 
+    from tats.media import REPRODUCIBLE
+
     buffer = io.BytesIO()
     with av.open(buffer, "w", format="mp4") as file:
-        stream = file.add_stream("libx264", rate=16, options={"crf": str(crf)})
+        stream = file.add_stream("libx264", rate=16, options={"crf": str(crf), **REPRODUCIBLE})
         stream.width, stream.height, stream.pix_fmt, stream.thread_count = frames.shape[2], frames.shape[1], pix_fmt, 1
         for picture in frames:
             file.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))

@@ -11,7 +11,8 @@ from torch import Tensor
 
 from tats.gpt.model import GPT
 
-STRENGTH = 0.1  # standard deviation of the rows that start from codes or places; random rows have 0.02
+STRENGTH = 0.1  # standard deviation of the rows of codes; random rows have 0.02
+WAVES = 0.05  # amplitude of the waves of places
 
 
 @torch.no_grad()
@@ -51,4 +52,4 @@ def positions_from_grid(gpt: GPT) -> None:
         angle = axis[:, None] * frequency  # [n, bands]
         parts += [angle.sin(), angle.cos()]
     waves = torch.cat(parts, 1).to(gpt.pos_emb)  # [n, 6 * bands]
-    gpt.pos_emb[0, config.n_cond - 1 :, : waves.shape[1]] = STRENGTH * 2**0.5 * waves
+    gpt.pos_emb[0, config.n_cond - 1 :, : waves.shape[1]] = WAVES * waves

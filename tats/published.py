@@ -99,7 +99,6 @@ def gpt_config(
     """
     args = stored["args"]
     key = "label" if args.get("unconditional") else stored.get("cond_stage_key", args.get("cond_stage_key", "label"))
-    n_cond = _sound_codes(sound) if key == "stft" and sound is not None else 1
     shapes = {name: tuple(value.shape) for name, value in state.items()}
     known: dict[str, Any] = {
         "hyper_parameters": stored,
@@ -107,17 +106,18 @@ def gpt_config(
         "n_codes": _n_codes(args, state, vqgan, sound if key == "stft" else None, source),
     }
     clips = {**args, "sequence_length": _frames_per_clip(args)}
-    config = GPTConfig.from_published(clips, shapes, n_cond=n_cond, **known)
-    if key == "text" or (key == "stft" and sound is None):
-        t, h, w = config.latent_shape  # the published windows are as long as condition and codes together
-        config = dataclasses.replace(config, n_cond=max(config.block_size - t * h * w, 1))
+    config = GPTConfig.from_published(clips, shapes, **known)
+    t, h, w = config.latent_shape
+    if key in ("text", "stft"):
+        n_cond = max(config.block_size - t * h * w, 1)  # published windows are as long as condition and codes together
+        exact = _sound_codes(sound) if key == "stft" and sound is not None else n_cond
+        config = dataclasses.replace(config, n_cond=exact if exact <= n_cond + 1 else n_cond)
     for name in ("n_layer", "n_embd", "block_size"):
         _say_contradiction(source, name, args.get(name), getattr(config, name))
     expected = {"label": args.get("class_cond_dim"), "text": None, "stft": sound.n_codes if sound else None}[key]
     _say_contradiction(
         source, "class_cond_dim" if key == "label" else "n_codes of sounds", expected, config.code_offset
     )
-    t, h, w = config.latent_shape
     if config.n_cond + t * h * w - 1 > config.block_size:
         raise UserError(
             f"{source}: a window of {config.block_size} positions can't hold {config.n_cond} of the condition and "

@@ -15,7 +15,6 @@ VERBS = {  # verb -> (module, what it does)
     "evaluate": ("tats.evaluate", "judge samples: by the laws of the embedded dataset, or by distances of features"),
     "convert": ("tats.convert", "turn a checkpoint into a folder with safetensors"),
     "weights": ("tats.weights", "list, fetch and check published weights"),
-    "parity": ("tats.parity", "compare a released checkpoint with stored results of the published system"),
     "report": ("tats.report", "make one self-contained page of a run"),
     "demo": ("tats.demo", "what `make demo` runs"),
 }

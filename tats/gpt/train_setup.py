@@ -130,7 +130,7 @@ def text_tokens(training: GPTTrainConfig) -> Callable[[list[str]], Tensor]:
     from tats.gpt.bpe import ClipBPE
 
     if training.bpe is None:
-        raise UserError("--cond_stage_key text needs --bpe, the vocabulary of byte pairs (see `tats bpe`)")
+        raise UserError("--cond_stage_key text needs --bpe, the vocabulary of byte pairs (tats weights get clip-bpe fetches it)")
     pairs = ClipBPE(training.bpe)
     return lambda texts: pairs.tokenize(texts, training.text_length, truncate=True)
 

@@ -2,7 +2,7 @@
 
     judgement = judge(frames, colour="red", shape="circle")     # uint8 [T, H, W, 3]
     judgement.right_object, judgement.motion, judgement.valid
-    print(summary(judgements)["valid"])                         # 187/240 = 77.9 % [72.3, 82.7]
+    print(summary(judgements)["valid"])                         # 77.9 % (72.3-82.7 %), 187 of 240
 
 *Right object*: exactly one object of the asked colour and shape in every frame. *Motion*: share of the steps that go
 on with the current velocity or that a reflection at a wall explains. *Valid*: the right object, motion of at least
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tats.data.shapes import COLOURS, HALF, HIGH, LOW, SHAPES, SPEEDS, coverage
+from tats.metrics.counts import Count
 from tats.metrics.oracle_track import Point, Track, follow
 
 BRIGHT = 0.4  # a pixel brighter than this belongs to an object
@@ -123,53 +124,21 @@ def judge_many(videos: Iterable[NDArray[np.uint8]], labels: Sequence[str] | None
     return [judge(frames, *label.split("_")) for frames, label in zip(videos, labels, strict=True)]
 
 
-@dataclass(frozen=True)
-class Share:
-    """k out of n, with its 95 % Wilson interval."""
-
-    k: int
-    n: int
-
-    @property
-    def value(self) -> float:
-        """k / n."""
-        return self.k / self.n if self.n else math.nan
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """Lower and upper end of the 95 % Wilson interval."""
-        return wilson(self.k, self.n)
-
-    def __str__(self) -> str:
-        low, high = self.interval
-        return f"{self.k}/{self.n} = {100 * self.value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
-
-
-def summary(judgements: Sequence[Scores]) -> dict[str, Share]:
+def summary(judgements: Sequence[Scores]) -> dict[str, Count]:
     """How many of the videos pass each test."""
     names = ("right_object", "turns_at_walls", "keeps_speed", "legal_speed", "sharp", "valid")
-    shares = {name: Share(sum(getattr(j, name) for j in judgements), len(judgements)) for name in names}
-    shares["motion"] = Share(sum(j.motion >= MOTION for j in judgements), len(judgements))
-    shares["no_teleport"] = Share(sum(j.teleports == 0 for j in judgements), len(judgements))
+    shares = {name: Count(sum(getattr(j, name) for j in judgements), len(judgements)) for name in names}
+    shares["motion"] = Count(sum(j.motion >= MOTION for j in judgements), len(judgements))
+    shares["no_teleport"] = Count(sum(j.teleports == 0 for j in judgements), len(judgements))
     return shares
 
 
-def over_time(judgements: Sequence[Judgement], length: int = 16) -> list[dict[str, Share]]:
+def over_time(judgements: Sequence[Judgement], length: int = 16) -> list[dict[str, Count]]:
     """The summary of each window of `length` frames, one after the other; a shorter rest at the end is left out."""
     total = min(len(j.right) for j in judgements)
     return [
         summary([j.part(first, first + length) for j in judgements]) for first in range(0, total - length + 1, length)
     ]
-
-
-def wilson(k: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """The score interval of E. B. Wilson (1927) for k successes out of n; z = 1.96 covers 95 %."""
-    if n == 0:
-        return 0.0, 1.0
-    share, spread = k / n, z * z / n
-    middle = (share + spread / 2) / (1 + spread)
-    half = z / (1 + spread) * math.sqrt(share * (1 - share) / n + spread / (4 * n))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 def _most(numbers: NDArray[np.int64]) -> int:

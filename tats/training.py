@@ -15,6 +15,7 @@ are not restored; whatever draws from (seed, step, index) does not need them.
 """
 
 import dataclasses
+import logging
 import os
 import signal
 import sys
@@ -29,7 +30,16 @@ from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from tats import flags
-from tats.callbacks import Checkpoints, NumbersOnly, Progress, StopOnSignal, Stopped, Throughput, updates_per_step
+from tats.callbacks import (
+    Checkpoints,
+    NumbersOnly,
+    Progress,
+    StopOnSignal,
+    Stopped,
+    Throughput,
+    step_of,
+    updates_per_step,
+)
 from tats.flags import UserError
 from tats.logs import build_loggers
 from tats.run_folder import Run, find_run, say
@@ -77,6 +87,7 @@ def fit(
     place = machine(config, torch.cuda.device_count())
     for remark in place.remarks:
         say(remark)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its news are said here, in our steps and words
     seed_everything(config.seed, verbose=False)
     run = find_run(config, name, settings)
     numbers = NumbersOnly(every=1 if place.accelerator == "cpu" else 50)
@@ -103,6 +114,8 @@ def fit(
         raise SystemExit(leave(stop.asked, keeper.last if keeping else None, trainer, command)) from None
     finally:
         stop.restore()
+    if not config.fast_dev_run:
+        say(f"trained {step_of(trainer)} steps in {trainer.current_epoch + 1} epochs: {run.folder}")
     return run.folder
 
 
@@ -110,8 +123,7 @@ def leave(number: int, last: Path | None, trainer: Trainer, command: str | None)
     """Says how to go on after a signal; the exit code that belongs to it."""
     if last is not None and last.exists():
         go_on = command or go_on_command([Path(sys.orig_argv[0]).name, *sys.orig_argv[1:]], str(last))
-        step = trainer.global_step // updates_per_step(trainer.lightning_module)
-        say(f"stopped at step {step}; everything is in {last}\ngo on with: {go_on}")
+        say(f"stopped at step {step_of(trainer)}; everything is in {last}\ngo on with: {go_on}")
     else:
         say("stopped; nothing was saved, because checkpoints are off")
     return 130 if number == signal.SIGINT else 143

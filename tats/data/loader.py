@@ -4,7 +4,9 @@ A source (`VideoFolder`, `FrameFolder`, `VideoFile`, ...) knows its videos and r
 data set out of it, `Order` lists the clips of every batch, `Loader` brings the batches.
 """
 
+import atexit
 import math
+import multiprocessing
 import os
 import signal
 from collections.abc import Iterator
@@ -136,6 +138,8 @@ class Loader:
         self.dataset, self.sampler, self.batch_size = clips, order, order.batch_size
         self.batch_sampler = None
         workers = min(workers, os.cpu_count() or 1, len(order) * order.batch_size)
+        if workers:
+            atexit.register(end_workers)
         self._batches = DataLoader(
             clips,
             batch_sampler=order,  # of places, not of integers
@@ -144,7 +148,7 @@ class Loader:
             pin_memory=torch.cuda.is_available(),
             multiprocessing_context=worker_start if workers else None,
             persistent_workers=workers > 0,
-            worker_init_fn=ignore_interrupt,
+            worker_init_fn=leave_signals,
         )
 
     def __len__(self) -> int:
@@ -175,9 +179,18 @@ class Loader:
         self.sampler.epoch, self.sampler.start_batch = state["epoch"], state["batch"]
 
 
-def ignore_interrupt(worker: int) -> None:
-    """Start of a worker: Ctrl-C is for the main process, which finishes its batch first and then ends the workers."""
+def leave_signals(worker: int) -> None:
+    """Start of a worker: signals to the whole group are for the main process, which finishes its batch first and then
+    ends the workers (`end_workers`, should they still be there)."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+
+
+def end_workers() -> None:
+    """At the end of the program, before multiprocessing sends its SIGTERM and waits: workers have nothing to save."""
+    for child in multiprocessing.active_children():
+        if child.daemon:
+            child.kill()
 
 
 def collate(clips: "list[dict[str, Any] | Failure]") -> "dict[str, Any] | Failure":

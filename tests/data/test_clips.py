@@ -76,12 +76,13 @@ def test_one_unreadable_file_in_a_hundred_is_left_out_and_two_stop(tmp_path, cap
     first = write_film(tmp_path / "train" / "a" / "000.avi", "mpeg4", 8)
     for number in range(1, 99):
         shutil.copy(first, tmp_path / "train" / "a" / f"{number:03d}.avi")
-    (tmp_path / "train" / "a" / "broken.mp4").write_bytes(b"no video at all") source = VideoFolder(config_of(tmp_path,
-    index_workers=2), "train") assert len(source.names) == 99 lines = [line for line in
-    capsys.readouterr().err.splitlines() if "left out" in line] assert len(lines) == 1 and "1 of 100 files that cannot
-    be read: a/broken.mp4: Invalid data" in lines[0] (tmp_path / "train" / "a" / "empty.mp4").write_bytes(b"") with
-    pytest.raises(UserError, match=r"2 of 101 files cannot be read, more than 1 in 100: a/broken\.mp4: .*;
-    a/empty\.mp4: "):
+    (tmp_path / "train" / "a" / "broken.mp4").write_bytes(b"no video at all")
+    source = VideoFolder(config_of(tmp_path, index_workers=2), "train")
+    assert len(source.names) == 99
+    lines = [line for line in capsys.readouterr().err.splitlines() if "left out" in line]
+    assert len(lines) == 1 and "1 of 100 files that cannot be read: a/broken.mp4: Invalid data" in lines[0]
+    (tmp_path / "train" / "a" / "empty.mp4").write_bytes(b"")
+    with pytest.raises(UserError, match=r"2 of 101 files .* more than 1 in 100: a/broken\.mp4: .*; a/empty\.mp4: "):
         VideoFolder(config_of(tmp_path), "train")
 
 
@@ -104,7 +105,7 @@ def test_missing_and_empty_folders_are_one_clear_line(tmp_path, films):
 def test_labels_as_condition_need_two_classes(tmp_path, films):
     VideoData(config_of(films), seed=0).need_classes()
     film_folders(tmp_path, {"only": 1}, 8, codec="mpeg4")
-    with pytest.raises(UserError, match="only one class, 'only'.*--unconditional"):
+    with pytest.raises(UserError, match=r"only one class, 'only'.*--unconditional"):
         VideoData(config_of(tmp_path), seed=0).need_classes()
 
 

@@ -60,10 +60,13 @@ def test_an_epoch_sees_every_clip_and_windows_and_order_change():
     epochs = loader(lengths=(8,) * 8, batch_size=4)
     first, second = content(epochs), content(epochs)
     for epoch in (first, second):
-        assert sorted(sum((batch["index"] for batch in epoch), [])) == list(range(16))
-    assert [batch["index"] for batch in first] != [batch["index"] for batch in second] starts = [{i: s for batch in
-    epoch for i, (_, s) in zip(batch["index"], batch["video"])} for epoch in (first, second)] assert starts[0] !=
-    starts[1]
+        assert sorted(i for batch in epoch for i in batch["index"]) == list(range(16))
+    assert [batch["index"] for batch in first] != [batch["index"] for batch in second]
+    starts = [
+        {i: start for batch in epoch for i, (_, start) in zip(batch["index"], batch["video"])}
+        for epoch in (first, second)
+    ]
+    assert starts[0] != starts[1]
 
 
 def test_training_reaches_every_window_and_the_last_one_too():
@@ -85,10 +88,12 @@ def test_batches_are_full_even_when_clips_are_few():
 
 @pytest.mark.parametrize("world", [2, 3])
 def test_processes_share_the_batches_of_one(world):
-    whole = content(loader(lengths=(4,) * 10, batch_size=6)) parts = [content(loader(lengths=(4,) * 10, batch_size=6
-    // world, rank=rank, world=world)) for rank in range(world)] assert [sum((part[i]["index"] for part in parts), [])
-    for i in range(len(whole))] == [batch["index"] for batch in whole] tests = [content(loader(lengths=(4,) * 7,
-    train=False, rank=rank, world=world)) for rank in range(world)] assert len({len(part) for part in tests}) == 1
+    whole = content(loader(lengths=(4,) * 10, batch_size=6))
+    parts = [content(loader(lengths=(4,) * 10, batch_size=6 // world, rank=rank, world=world)) for rank in range(world)]
+    together = [[clip for part in parts for clip in part[i]["index"]] for i in range(len(whole))]
+    assert together == [batch["index"] for batch in whole]
+    tests = [content(loader(lengths=(4,) * 7, train=False, rank=rank, world=world)) for rank in range(world)]
+    assert len({len(part) for part in tests}) == 1
     assert {i for part in tests for batch in part for i in batch["index"]} == set(range(7))
 
 
@@ -136,9 +141,10 @@ def test_lightning_resumes_in_the_middle_of_an_epoch(tmp_path):
             return torch.optim.SGD(self.parameters(), 0.1)
 
     def fit(steps, resume=None):
-        module = Watch() keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=steps, save_top_k=-1) trainer
-        = pl.Trainer(max_steps=steps, accelerator="cpu", logger=False, enable_progress_bar=False, callbacks=[keep],
-                             enable_model_summary=False, use_distributed_sampler=False)  # fmt: skip
+        module = Watch()
+        keep = ModelCheckpoint(tmp_path, "{step}", every_n_train_steps=steps, save_top_k=-1)
+        trainer = pl.Trainer(max_steps=steps, accelerator="cpu", logger=False, enable_progress_bar=False,
+                             callbacks=[keep], enable_model_summary=False, use_distributed_sampler=False)  # fmt: skip
         trainer.fit(module, loader(lengths=(4,) * 11), ckpt_path=resume)
         return module.seen
 
@@ -161,6 +167,7 @@ def test_a_file_that_breaks_later_is_one_line_that_names_it(tmp_path):
 
 
 def test_a_batch_stacks_tensors_and_lists_texts():
-    batch = collate([{"video": torch.zeros(2), "label": 1, "text": "a"}, {"video": torch.ones(2), "label": 0, "text":
-    "b"}]) assert batch["video"].tolist() == [[0, 0], [1, 1]] and batch["text"] == ["a", "b"] assert
-    batch["label"].dtype == torch.int64 and batch["label"].tolist() == [1, 0]
+    clips = [{"video": torch.zeros(2), "label": 1, "text": "a"}, {"video": torch.ones(2), "label": 0, "text": "b"}]
+    batch = collate(clips)
+    assert batch["video"].tolist() == [[0, 0], [1, 1]] and batch["text"] == ["a", "b"]
+    assert batch["label"].dtype == torch.int64 and batch["label"].tolist() == [1, 0]

@@ -79,11 +79,14 @@ def test_hdf5_codes_equal_the_published_ones(name):
     source = CodeFile(h5_config(settings, vtokens=True), "train")
     CASE.check_fact(f"hdf5/{name}/len", len(source.table.first), int(CASE.outputs[f"hdf5/{name}/len"]))
     for item, drawn in settings["items"]:
-        video = int(np.flatnonzero(source.videos == item)[0]) start, y, x = [*drawn, 0, 0][:3] clip =
-        source.crop(video, start, y, x) CASE.check(f"hdf5/{name}/item{item}", clip["video"]) rooms = [side -
-        source.side for side in source.table.shape[1:]] ranges = [[0, int(source.starts[video]) - 1], *([0, room + 1]
-        for room in rooms if room)] CASE.check_fact(f"hdf5/{name}/randint_ranges{item}", ranges,
-        CASE.outputs[f"hdf5/{name}/randint_ranges{item}"].tolist())
+        video = int(np.flatnonzero(source.videos == item)[0])
+        start, y, x = [*drawn, 0, 0][:3]
+        clip = source.crop(video, start, y, x)
+        CASE.check(f"hdf5/{name}/item{item}", clip["video"])
+        rooms = [side - source.side for side in source.table.shape[1:]]
+        ranges = [[0, int(source.starts[video]) - 1], *([0, room + 1] for room in rooms if room)]
+        published = CASE.outputs[f"hdf5/{name}/randint_ranges{item}"].tolist()
+        CASE.check_fact(f"hdf5/{name}/randint_ranges{item}", ranges, published)
         if any(rooms):
             CASE.check(f"hdf5/{name}/cbox{item}", clip["cbox"])
         else:

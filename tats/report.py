@@ -25,6 +25,7 @@ from tats.plot import Curve, draw_curves, find_metrics
 from tats.report_style import FRAME, SCRIPT, STYLE
 
 MAX_BYTES = 20_000_000  # pages beyond this are refused: they no longer open well on a phone
+RUN_VIDEOS = 8  # of a training run, on its page
 SHOWN_WIDTH = 144  # pixels that a small clip is enlarged to, about, by a whole factor
 
 
@@ -252,7 +253,8 @@ class ReportConfig:
 
 
 def run_page(folder: Path) -> Page:
-    """The page of a training run: a diagram for every logged value, train and test together, and its settings.
+    """The page of a training run: a diagram for every logged value, train and test together, the latest videos that
+    training wrote, and its settings.
 
     Raises:
         UserError: the folder is missing, or holds neither curves nor settings.
@@ -266,6 +268,11 @@ def run_page(folder: Path) -> Page:
     page.section("Curves", "" if curves else "No metrics.csv was found below this folder.")
     for title, group in grouped(curves).items():
         page.curves(group, title)
+    small = [path for path in folder.rglob("*.mp4") if path.stat().st_size < MAX_BYTES // (2 * RUN_VIDEOS)]
+    videos = sorted(small, key=lambda path: (path.stat().st_mtime, path.name))[-RUN_VIDEOS:]
+    if videos:
+        page.section("Videos", "The latest that training wrote.")
+        page.videos(Clip(path, str(path.relative_to(folder))) for path in reversed(videos))
     page.section("Settings")
     for path in settings:
         page.code(path.read_text(encoding="utf-8", errors="replace"), str(path.relative_to(folder)))
@@ -273,13 +280,14 @@ def run_page(folder: Path) -> Page:
 
 
 def grouped(curves: Mapping[str, Curve]) -> dict[str, dict[str, Curve]]:
-    """Curves that belong in one diagram: `train/loss`, `train/loss_epoch` and `val/loss` all go under `loss`."""
+    """Curves that belong in one diagram: `train/loss`, `train/loss_epoch` and `val/loss` all go under `loss`. Diagrams
+    that hold more than one curve come first."""
     groups: dict[str, dict[str, Curve]] = {}
     for name, curve in sorted(curves.items()):
         title = re.sub(r"_(step|epoch)$", "", name.rsplit("/", 1)[-1])
         title = re.sub(r"^(train|val|test)_", "", title)
         groups.setdefault(title, {})[name] = curve
-    return groups
+    return dict(sorted(groups.items(), key=lambda item: -len(item[1])))
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -267,12 +267,17 @@ def test_a_long_curve_is_thinned_to_means_and_keeps_its_ends():
 def test_tats_report_makes_a_page_of_a_run(tmp_path, capsys):
     (tmp_path / "metrics.csv").write_text(CSV)
     (tmp_path / "config.yaml").write_text(f"lr: 0.001\nname: {NASTY!r}\n")
+    for number in range(report.RUN_VIDEOS + 1):
+        write_video(tmp_path / "videos" / f"{number}.mp4", clip(), 8)
     report.main([str(tmp_path)])
     path = Path(capsys.readouterr().out.strip())
     assert path == tmp_path / "report.html"
     page = Reader(path.read_text(encoding="utf-8"))
     words = "".join(page.words)
     assert "train/loss" in words and "val/loss" in words and "lr: 0.001" in words
+    assert words.index("val/loss") < words.index("train/bits_step")  # diagrams with two curves come first
+    assert len(page.all("video")) == report.RUN_VIDEOS
+    assert "videos/8.mp4" in words and "videos/0.mp4" not in words
     assert len([attrs for attrs in page.all("svg") if attrs.get("class") == "plot"]) == 2  # loss, bits
 
 

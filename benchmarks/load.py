@@ -1,6 +1,6 @@
 """How long and how much memory does loading a released-size transformer take, and converting it?
 
-    python benchmarks/load.py            # writes benchmarks/results/load.json
+    python benchmarks/load.py            # writes benchmarks/results/load.json, a table in docs/released.md
 
 The file is made with random weights at the published size (24 x 1024, 16 heads, 16384 codes, window 1024, VQGAN with 32
 channels and `--downsample 4 8 8`), in the published layout with everything that belongs to it: attention masks, the
@@ -11,7 +11,6 @@ cache; the median of the repeats counts. "plain" reads with `torch.load` and cop
 import argparse
 import json
 import os
-import platform
 import resource
 import statistics
 import subprocess
@@ -22,7 +21,6 @@ from collections import OrderedDict
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-RESULT = ROOT / "benchmarks" / "results" / "load.json"
 LAYERS, HEADS, WIDTH, CODES, WINDOW = 24, 16, 1024, 16384, 1024
 PERCEPTUAL = 14_716_166 + 6  # numbers of VGG16's convolutions, the heads and the scaling, as a released file holds them
 
@@ -109,7 +107,13 @@ def load_converted(folder: Path) -> None:
     tats.load_transformer(folder / "gpt")
 
 
-STEPS = (plain, load_transformer, load_pair, convert, load_converted)
+STEPS = {
+    plain: "`torch.load`, copied into a new model",
+    load_transformer: "`tats.load_transformer`",
+    load_pair: "`tats.load_pair`: the VQGAN inside the file too",
+    convert: "`tats convert`",
+    load_converted: "`tats.load_transformer` of the converted folder",
+}
 
 
 def run_step(name: str, folder: Path) -> None:
@@ -127,7 +131,7 @@ def run_step(name: str, folder: Path) -> None:
 
 
 def measure(name: str, folder: Path, repeats: int) -> dict:
-    """Median seconds, and peaks: resident (pages of the mapped file included) and anonymous (what must be in memory)."""
+    """Median seconds, and peaks: resident (pages of the mapped file included), and what no file backs."""
     runs = []
     for _ in range(repeats):
         command = [sys.executable, __file__, "--step", name, "--folder", str(folder)]
@@ -150,7 +154,7 @@ def measure(name: str, folder: Path, repeats: int) -> dict:
         "seconds": round(statistics.median(run["seconds"] for run in runs), 3),
         "peak_rss_mb": round(middle["peak_rss"] / 1e6),
         "peak_anonymous_mb": round(middle["peak_anonymous"] / 1e6),
-        "said": [line for line in middle["said"] if "MB" in line],
+        "said": [line for line in middle["said"] if " MB" in line and str(folder) not in line],
     }
 
 
@@ -185,21 +189,22 @@ def main() -> None:
         subprocess.run(command, check=True)
         size = (folder / "gpt.ckpt").stat().st_size
         print(f"gpt.ckpt {size / 1e6:,.0f} MB")
-        steps = {step.__name__: measure(step.__name__, folder, args.repeats) for step in STEPS}
+        steps = {}
+        for step, what in STEPS.items():
+            steps[step.__name__] = {"what": what, **measure(step.__name__, folder, args.repeats)}
         converted = sum(path.stat().st_size for path in (folder / "gpt").rglob("*") if path.is_file())
-    import torch
+    from benchmarks.tables import store
 
-    machine = {"processor": platform.processor() or platform.machine(), "cores": os.cpu_count(), "threads": 1}
-    result = {
-        "machine": {**machine, "python": platform.python_version(), "torch": torch.__version__},
-        "optimizer_state": not args.no_optimizer,
-        "repeats": args.repeats,
-        "file_mb": round(size / 1e6),
-        "converted_mb": round(converted / 1e6),
-        "steps": {name: {**step, "what": globals()[name].__doc__} for name, step in steps.items()},
-    }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(result, indent=1) + "\n")
+    store(
+        "load",
+        ["what", "seconds", "peak memory, resident (MB)", "of it not backed by a file (MB)"],
+        [[step["what"], step["seconds"], step["peak_rss_mb"], step["peak_anonymous_mb"]] for step in steps.values()],
+        command="python benchmarks/load.py",
+        note=f"The file has {size / 1e6:,.0f} MB ({'without' if args.no_optimizer else 'with'} the optimizer's state), "
+        f"the converted folder {converted / 1e6:,.0f} MB; one thread, the file in the page cache, median of "
+        f"{args.repeats} runs.",
+        details={"steps": steps, "file_mb": round(size / 1e6), "converted_mb": round(converted / 1e6)},
+    )
 
 
 if __name__ == "__main__":

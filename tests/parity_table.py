@@ -16,7 +16,43 @@ REFERENCE = ROOT / "tests" / "reference"
 STORED = ROOT / "benchmarks" / "results" / "parity.json"
 
 # outputs that no test compares: case -> {output: reason}
-NOT_COMPARED: dict[str, dict[str, str]] = {}
+NOT_COMPARED: dict[str, dict[str, str]] = {
+    "data": {
+        "hdf5/test_nosentinel/randint_ranges0": "without an end mark the published reader lets the first of two videos "
+        "run on into the second and loses the second; here each ends where it ends"
+    }
+}
+
+WHAT = {
+    "bpe": "byte pairs: ids, cleaned and decoded texts, rows of fixed length",
+    "ckpt_legacy": "a checkpoint of an older trainer: settings and weights",
+    "codebook": "codebook: averages, restart, start from data, tiling, gradients",
+    "cond_stft": "transformer by sound: codes of sounds, logits, loss, sampling",
+    "cond_text": "transformer by text: logits, loss, sampling",
+    "data": "preprocessing, frame folders, HDF5 with frames and codes, STFT windows, grids, accuracy",
+    "discriminators": "critics of images and videos: all features, training and evaluation",
+    "fvd_i3d": "I3D: logits and inner values",
+    "fvd_stats": "Frechet and kernel distances, preprocessing for I3D",
+    "gpt_interp": "transformer that fills in frames: mask, logits, loss, sampling",
+    "gpt_label": "transformer by class: logits, loss, gradients, one AdamW step, pkeep",
+    "gpt_latent_stride": "transformer over every second latent frame: the same",
+    "gpt_spatial": "transformer with a table of places: logits, cached decoding, sampling beyond the picture",
+    "gpt_uncond": "transformer without condition: the same as by class",
+    "gpt_vtokens": "transformer from codes computed beforehand, with places",
+    "lpips": "perceptual distance, per layer, and gradients",
+    "optimizer": "parameter groups and learning-rate rules",
+    "sampling_base": "cached sampling: greedy and with given random numbers, every setting of filters",
+    "sampling_filter": "top-k and top-p filters",
+    "sampling_hierarchical": "coarse frames, then the frames between",
+    "sampling_long_fast": "sliding window with every context",
+    "vqgan_asym_constant": "VQGAN 4x2x1, zero padding: all stages and losses",
+    "vqgan_asym_reflect": "VQGAN 1x4x4, reflecting padding",
+    "vqgan_batchnorm": "VQGAN 4x8x8, batch normalisation",
+    "vqgan_fullkeys": "VQGAN with every key of a released file",
+    "vqgan_groupnorm": "VQGAN 2x2x2, group normalisation",
+    "vqgan_tiny": "VQGAN 2x2x2, the first stage of all transformers here",
+    "vqgan_trainstep": "training of both players in six variants: losses, gradients, two whole batches",
+}
 
 Record = dict[str, dict[str, dict[str, Any]]]
 
@@ -27,8 +63,9 @@ is compared by no test. The cases (`tests/reference/`) hold inputs and outputs o
 functions on a CPU.
 
 An output may differ by as much as two honest float32 computations of it: 8 times the difference between the published
-code in float64 and in float32, plus two millionths of its largest value. Codes, tokens, labels, counts and masks must be
-equal. "Largest share" is the largest difference of a case in units of what is allowed: below 1 passes, 0 is bit for bit.
+code in float64 and in float32, plus two millionths of its largest value. Codes, tokens, labels, counts and masks must
+be equal. "Largest share" is the largest difference of a case in units of what is allowed: below 1 passes, 0 is bit for
+bit. "Largest difference" is that of the same output.
 
 | case | what | outputs | numbers compared | largest difference | largest share | left out |
 |---|---|---|---|---|---|---|
@@ -73,12 +110,11 @@ def row(case: str, outputs: dict[str, dict[str, Any]]) -> str:
     worst = max(outputs, key=lambda key: share(outputs[key]))
     left = sum(output["left_out"] for output in outputs.values())
     reasons = sorted({output["reason"] for output in outputs.values() if output["left_out"]})
-    what = meta(case)["description"].split("\n")[0].split(";")[0].split(". ")[0].split(" (")[0].rstrip(".")
     numbers = sum(output["entries"] for output in outputs.values())
     name = f" (`{worst}`)" if share(outputs[worst]) else ""
     cells = [
         f"`{case}`",
-        what if len(what) <= 90 else what[:87].rsplit(" ", 1)[0] + " ...",
+        WHAT[case],
         f"{len(outputs)}",
         f"{numbers:,}",
         shown(outputs[worst]["difference"]) + name,
@@ -97,8 +133,7 @@ def page(record: Record) -> str:
         f"\n{len(lines)} cases, {len(outputs)} outputs, {sum(output['entries'] for output in outputs):,} numbers; "
         f"{exact} outputs are equal to the last bit, the others take at most "
         f"{max(share(output) for output in outputs):.2f} of what is allowed. "
-        f"{sum(output['left_out'] for output in outputs):,} entries are left out, because their own description calls "
-        "them ambiguous.\n"
+        f"{sum(output['left_out'] for output in outputs):,} entries are left out, for the reasons in the table.\n"
     )
     excused = [f"- `{case}/{key}`: {why}" for case, keys in sorted(NOT_COMPARED.items()) for key, why in keys.items()]
     skipped = (

@@ -86,7 +86,7 @@ class Case:
             "tolerance": tolerance,
             "entries": entries,
             "left_out": left_out,
-            "reason": reason,
+            "reason": reason if left_out else "",
         }
 
 

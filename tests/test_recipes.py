@@ -55,7 +55,7 @@ def commands(page):
                     words = shlex.split(part.removeprefix("$ "), comments=True)
                     while words and re.fullmatch(r"\w+=\S*", words[0]):
                         words = words[1:]  # VARIABLE=value command
-                    if words:
+                    if words and "..." not in words:  # "sample_short.py ... --seed 1" is no whole command
                         yield words
 
 

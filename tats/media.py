@@ -152,7 +152,7 @@ def read_frames(path: str | Path) -> NDArray[np.uint8]:
 
 
 def read_sound(path: str | Path, rate: int) -> NDArray[np.float32]:
-    """The sound of a file, mixed down to one channel and resampled to `rate` hertz: float32 [n], about in [-1, 1].
+    """The sound of a file, the mean of its channels, resampled to `rate` hertz: float32 [n], about in [-1, 1].
     Sample 0 is heard with the first frame."""
     import av
     from av.error import FFmpegError
@@ -163,15 +163,15 @@ def read_sound(path: str | Path, rate: int) -> NDArray[np.float32]:
         with av.open(str(path)) as file:
             if not file.streams.audio:
                 raise UserError(f"{path} has no audio track. Give a file with sound.")
-            resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate)
+            resampler = av.AudioResampler(format="fltp", rate=rate)  # keeps the channels: FFmpeg's mono is too loud
             first: float | None = None
             parts = []
             for frame in file.decode(audio=0):
                 if first is None:
                     first = frame.time or 0.0
                 frame.pts = None  # the resampler counts by itself
-                parts += [part.to_ndarray()[0] for part in resampler.resample(frame)]
-            parts += [part.to_ndarray()[0] for part in resampler.resample(None)]
+                parts += [part.to_ndarray().mean(0) for part in resampler.resample(frame)]
+            parts += [part.to_ndarray().mean(0) for part in resampler.resample(None)]
     except FFmpegError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
     sound = np.concatenate(parts or [np.zeros(0)]).astype(np.float32)

@@ -7,7 +7,6 @@ velocity and remembers the break.
 """
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -74,25 +73,26 @@ def _from_lock(points: list[Point], first: int, velocity: Point) -> Track:
     )
 
 
-def _locks(points: list[Point]) -> Iterator[tuple[int, Point]]:
-    """Frames from which two steps or more (at most four) agree with each other, with their mean; at most LOCKS."""
-    found = 0
+def _locks(points: list[Point]) -> list[tuple[int, Point]]:
+    """The first LOCKS frames from which two steps or more (at most four) agree with each other, with the mean of
+    these steps; the steadiest first, since a step that bounced a little can hide among the others."""
+    found: list[tuple[float, int, Point]] = []
     for first in range(len(points) - 2):
         x, y = points[first]
         best = None
         for last in range(first + 2, min(first + 4, len(points) - 1) + 1):
             n = last - first
             vx, vy = (points[last][0] - x) / n, (points[last][1] - y) / n
-            allowed = max(SHARE * math.hypot(vx, vy), TOLERANCE)
             steps = pairwise(points[first : last + 1])
-            if not all(math.hypot(b[0] - a[0] - vx, b[1] - a[1] - vy) <= allowed for a, b in steps):
+            spread = max(math.hypot(b[0] - a[0] - vx, b[1] - a[1] - vy) for a, b in steps)
+            if not spread <= max(SHARE * math.hypot(vx, vy), TOLERANCE):  # NaN is not
                 break
-            best = vx, vy
+            best = spread / n, first, (vx, vy)
         if best is not None:
-            yield first, best
-            found += 1
-        if found == LOCKS:
-            return
+            found.append(best)
+        if len(found) == LOCKS:
+            break
+    return [(first, velocity) for _, first, velocity in sorted(found)]
 
 
 class _Follower:

@@ -17,9 +17,12 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
+from torch import Tensor
 
+from tats.data.config import DataConfig
 from tats.flags import UserError
 from tats.reader import ReadError
+from tats.video import preprocess_map
 
 
 def read_texts(path: Path, names: list[str]) -> list[list[str]]:
@@ -57,6 +60,18 @@ def _published(content: dict[str, Any]) -> dict[str, list[str]]:
         name = PurePosixPath(entry["video"]["video_file"]).name
         texts.setdefault(name, []).extend(each["text"] for each in entry["annotations"] if "text" in each)
     return texts
+
+
+def one_hot_map(rows: np.ndarray, config: DataConfig, path: Path) -> Tensor:
+    """Semantic map of a clip, uint8 [t, H, W, C] from `path` -> float [classes, t, res, res], one channel each.
+
+    Raises:
+        ReadError: a pixel is of a class that --smap_cond does not count.
+    """
+    try:
+        return preprocess_map(rows, config.resolution, config.smap_cond)
+    except ValueError as error:
+        raise ReadError(f"{path}: {error}") from error
 
 
 class Maps:

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
-from tats.data.captions import Maps, read_texts
+from tats.data.captions import Maps, one_hot_map, read_texts
 from tats.data.config import DataConfig
 from tats.data.index import index_folder
 from tats.data.left_out import check_short, check_unreadable, say
 from tats.flags import UserError
 from tats.reader import SUFFIXES, read_clip
-from tats.video import preprocess, preprocess_map
+from tats.video import preprocess
 
 NO_FOLDER = "all"  # class of files that lie in no folder of their own
 
@@ -94,7 +94,7 @@ class VideoFolder:
         clip: dict[str, Any] = {"label": int(self.labels[video])}
         if self.maps is not None:
             rows = self.maps.rows(video, start, start + self.span, config.sample_every_n_frames)
-            clip["video_smap"] = preprocess_map(rows, config.resolution, config.smap_cond)
+            clip["video_smap"] = one_hot_map(rows, config, self.maps.paths[video])
         if config.smap_only:
             clip["video"] = clip.pop("video_smap")
         else:

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from tats.data.captions import one_hot_map
 from tats.data.config import DataConfig
 from tats.data.left_out import check_short
 from tats.flags import UserError
 from tats.reader import ReadError
-from tats.video import preprocess, preprocess_map
+from tats.video import preprocess
 
 
 class Table:
@@ -113,7 +114,7 @@ class VideoFile:
         window = (first, first + config.span, config.sample_every_n_frames)
         clip: dict[str, Any] = {"label": 0}
         if self.maps is not None:
-            clip["video_smap"] = preprocess_map(self.maps.rows(*window), config.resolution, config.smap_cond)
+            clip["video_smap"] = one_hot_map(self.maps.rows(*window), config, self.maps.path)
         if self.maps is not None and config.smap_only:
             clip["video"] = clip.pop("video_smap")
         else:

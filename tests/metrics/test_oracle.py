@@ -1,19 +1,15 @@
 """The oracle accepts true videos, rejects broken ones, and measures what it says."""
 
 import dataclasses
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
+from corruptions import CORRUPTIONS, bounced, drawn, h264
 from scipy import ndimage
 
 from tats.data.shapes import CLASSES, HIGH, LOW, draw_truth, render, render_many
 from tats.metrics.oracle import judge, judge_many, look, over_time, summary
 from tats.metrics.oracle_track import follow
-
-sys.path.insert(0, str(Path(__file__).parent))
-from corruptions import CORRUPTIONS, bounced, drawn, h264
 
 N = 108  # videos for each rate, nine of every class
 

@@ -1,5 +1,7 @@
 """Attention of a whole window, with anchors that everybody sees."""
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
@@ -27,20 +29,14 @@ def attention(q: Tensor, k: Tensor, v: Tensor, prefix: int = 0, suffix: int = 0)
 
 
 def _attention_torch(q: Tensor, k: Tensor, v: Tensor, prefix: int, suffix: int) -> Tensor:
-    """Two calls that torch has fast code for: anchors among themselves, and the others behind them."""
-    length = q.shape[2]
+    """torch's own attention: causal, or under the mask of the anchors."""
     if prefix + suffix == 0:
         return scaled_dot_product_attention(q, k, v, is_causal=True)
-    # In the order [prefix, suffix, middle] the rule is a plain prefix mask: anchors see the anchors, the middle sees
-    # all of them and itself causally.
-    keys, values = (torch.cat([x[:, :, :prefix], x[:, :, length - suffix :], x[:, :, prefix : length - suffix]], 2)
-                    for x in (k, v))  # fmt: skip
-    anchors = prefix + suffix
-    ends = torch.cat([q[:, :, :prefix], q[:, :, length - suffix :]], 2)  # [B, N, anchors, D]
-    ends = scaled_dot_product_attention(ends, keys[:, :, :anchors], values[:, :, :anchors])
-    middle = q[:, :, prefix : length - suffix]  # [B, N, L - anchors, D]
-    if middle.shape[2]:
-        at = torch.arange(length, device=q.device)
-        seen = at[None, :] <= at[anchors:, None]  # [L - anchors, L]
-        middle = scaled_dot_product_attention(middle, keys, values, attn_mask=seen)
-    return torch.cat([ends[:, :, :prefix], middle, ends[:, :, prefix:]], 2)
+    return scaled_dot_product_attention(q, k, v, attn_mask=_mask(q.shape[2], prefix, suffix, q.device))
+
+
+@lru_cache(maxsize=8)
+def _mask(length: int, prefix: int, suffix: int, device: torch.device) -> Tensor:
+    """The mask of a window, kept because every layer asks for the same one."""
+    with torch.inference_mode(False):
+        return anchor_mask(length, prefix, suffix, device)

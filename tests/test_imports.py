@@ -21,7 +21,10 @@ ROWS = [
     ["tats.data", "tats.metrics"],
     ["tats.checkpoint tats.published tats.convert"],
     ["tats.training tats.callbacks tats.run_folder tats.logs tats.tensorboard"],
-    ["tats.vqgan.train tats.vqgan.train_setup tats.vqgan.pictures", "tats.gpt.train tats.gpt.train_setup"],
+    [
+        "tats.vqgan.train tats.vqgan.train_setup tats.vqgan.pictures",
+        "tats.gpt.train tats.gpt.train_setup tats.gpt.sample_config",
+    ],
     ["scripts"],
 ]
 SIDEWAYS = {("tats.metrics", "tats.data")}  # metrics know the embedded dataset; data know no metrics

@@ -18,7 +18,7 @@ def from_frames(frames: Tensor) -> Tensor:
     """uint8 [B, T, H, W, C] (or [T, H, W, C]) -> float32 [B, C, T, H, W] (or [C, T, H, W]) in [-0.5, 0.5]."""
     if frames.dtype != torch.uint8 or frames.ndim not in (4, 5):
         raise ValueError(f"frames must be uint8 [T, H, W, C] or [B, T, H, W, C], got {_what(frames)}")
-    return frames.movedim(-1, -4).float().div_(255.0).sub_(0.5).contiguous()
+    return frames.movedim(-1, -4).contiguous().float().div_(255.0).sub_(0.5)
 
 
 def to_frames(video: Tensor) -> Tensor:
@@ -51,7 +51,10 @@ def preprocess(
     if frames.dtype != torch.uint8 or frames.ndim != 4:
         raise ValueError(f"frames must be uint8 [T, H, W, C], got {_what(frames)}")
     kept = frames[:sequence_length:sample_every_n_frames]  # [t, H, W, C]
-    video = from_frames(kept) if resolution is None else shrink(kept, resolution).div_(255.0).sub_(0.5)
+    if resolution is None or kept.shape[1:3] == (resolution, resolution):
+        video = from_frames(kept)
+    else:
+        video = shrink(kept, resolution).div_(255.0).sub_(0.5)
     return change_channels(video, image_channels)
 
 

@@ -115,6 +115,7 @@ class CodeShards:
         self.span = 1
         self.label_names, self.n_codes = self.index.label_names, self.index.n_codes
         self.latent_shape, self.vqgan = tuple(self.index.latent_shape), self.index.vqgan
+        self.code_side = max(self.latent_shape[1:])
         self._ends = np.cumsum([shard["clips"] for shard in self.index.shards])
         n_clips = int(self._ends[-1]) if len(self._ends) else 0
         if not n_clips or any(len(row) != n_clips for row in (self.index.video, self.index.start, self.index.label)):
@@ -124,6 +125,7 @@ class CodeShards:
         for shard in self.index.shards:
             self._check(shard)
         self.starts, self.clips = np.ones(n_clips, np.int64), np.ones(n_clips, np.int64)
+        self._labels = np.array(self.index.label, np.int64)
         self._maps: dict[int, np.ndarray] = {}
 
     def _check(self, shard: dict[str, Any]) -> None:
@@ -137,10 +139,19 @@ class CodeShards:
 
     def read(self, video: int, start: int, draw: np.random.Generator) -> dict[str, Any]:
         """One clip: `video` int64 codes [t, h, w], `label` int, `cbox` int64 [4]: the whole picture."""
-        shard = int(np.searchsorted(self._ends, video, side="right"))
-        within = video - (int(self._ends[shard - 1]) if shard else 0)
-        codes = torch.from_numpy(self._map(shard)[within].astype(np.int64))
-        return {"video": codes, "label": self.index.label[video], "cbox": torch.tensor([0, codes.shape[1], 0, codes.shape[2]])}  # fmt: skip  # noqa: E501
+        batch = self.read_many(np.array([video]))
+        return {"video": batch["video"][0], "label": int(batch["label"]), "cbox": batch["cbox"][0]}
+
+    def read_many(self, clips: np.ndarray) -> dict[str, Any]:
+        """Clips int64 [B] at once: `video` int64 codes [B, t, h, w], `label` int64 [B], `cbox` int64 [B, 4]."""
+        codes = np.empty((len(clips), *self.latent_shape), np.int64)
+        shards = np.searchsorted(self._ends, clips, side="right")
+        for shard in np.unique(shards):
+            of_shard = shards == shard
+            first = int(self._ends[shard - 1]) if shard else 0
+            codes[of_shard] = self._map(int(shard))[clips[of_shard] - first]
+        box = torch.tensor([0, codes.shape[2], 0, codes.shape[3]]).expand(len(clips), 4)
+        return {"video": torch.from_numpy(codes), "label": torch.from_numpy(self._labels[clips]), "cbox": box.clone()}
 
     def _map(self, shard: int) -> np.ndarray:
         if shard not in self._maps:
@@ -172,7 +183,7 @@ class CodeFile:
                 f"--spatial_length {config.spatial_length} does not fit the codes of {config.data_path}: "
                 f"{self.table.shape[1]} rows of {self.table.shape[2]}"
             )
-        self.side = min(config.spatial_length, side)
+        self.side, self.code_side = min(config.spatial_length, side), max(self.table.shape[1:])
         self.videos = long_enough(self.table, config.span)
         self.starts = self.table.lengths[self.videos] - config.span + 1
         self.clips = np.ones(len(self.videos), np.int64)

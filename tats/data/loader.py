@@ -63,6 +63,15 @@ class Clips(Dataset):
         except UserError as error:  # raised in the main process: a worker would wrap it in a trace
             return Failure(str(error))
 
+    def __getitems__(self, places: list[Place]) -> "list[dict[str, Any] | Failure] | dict[str, Any]":
+        """A whole batch: at once where the source can (`read_many`, for clips that are one window each), else clip by
+        clip."""
+        read_many = getattr(self.source, "read_many", None)
+        if read_many is None:
+            return [self[place] for place in places]
+        index = np.array([index for _, index in places], np.int64)
+        return {**read_many(index), "index": torch.from_numpy(index)}
+
     def _window(self, place: Place, draw: np.random.Generator) -> tuple[int, int]:
         video = int(self.video_of[place[1]])
         if self.train:
@@ -193,8 +202,11 @@ def end_workers() -> None:
             child.kill()
 
 
-def collate(clips: "list[dict[str, Any] | Failure]") -> "dict[str, Any] | Failure":
-    """Clips -> batch: tensors are stacked, integers become int64 [B], texts a list. One failure fails the batch."""
+def collate(clips: "list[dict[str, Any] | Failure] | dict[str, Any]") -> "dict[str, Any] | Failure":
+    """Clips -> batch: tensors are stacked, integers become int64 [B], texts a list. One failure fails the batch. A
+    batch that was read at once passes."""
+    if isinstance(clips, dict):
+        return clips
     read: list[dict[str, Any]] = []
     for clip in clips:
         if isinstance(clip, Failure):

@@ -66,6 +66,11 @@ class VideoData:
         return getattr(self.source("train"), "latent_shape", None)
 
     @property
+    def code_side(self) -> int | None:
+        """With --vtokens: longer side of the stored pictures of codes, of which clips may be crops; else None."""
+        return getattr(self.source("train"), "code_side", None)
+
+    @property
     def fingerprint(self) -> str | None:
         """With --vtokens: fingerprint of the VQGAN the codes come from, None when the file does not tell."""
         return getattr(self.source("train"), "vqgan", None)

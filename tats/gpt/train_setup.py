@@ -58,7 +58,7 @@ def fit_to_data(
         n_cond = _codes_of(frozen.sound, 1, data.config.clip_frames, *SPECTROGRAM).numel()
     table = None
     if gpt.vtokens_pos:
-        side = data.config.resolution if data.config.vtokens else max(h, w)
+        side = data.code_side or max(h, w)
         table = (shape[0], side, side)
     return gpt.fitted(shape, n_codes, code_offset, n_cond, names, table), remarks
 
@@ -130,7 +130,9 @@ def text_tokens(training: GPTTrainConfig) -> Callable[[list[str]], Tensor]:
     from tats.gpt.bpe import ClipBPE
 
     if training.bpe is None:
-        raise UserError("--cond_stage_key text needs --bpe, the vocabulary of byte pairs (tats weights get clip-bpe fetches it)")
+        raise UserError(
+            "--cond_stage_key text needs --bpe, the vocabulary of byte pairs (tats weights get clip-bpe fetches it)"
+        )
     pairs = ClipBPE(training.bpe)
     return lambda texts: pairs.tokenize(texts, training.text_length, truncate=True)
 

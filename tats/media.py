@@ -41,7 +41,8 @@ class VideoWriter:
     `path`: see the module. `fps` may be any positive number. `crf` is x264's quality (0 best, 17 looks lossless),
     `pix_fmt` yuv420p plays everywhere, yuv444p keeps the resolution of colours. Odd sizes are padded to even by their
     last row and column where the pixel format needs it. `sound` is cut where the video ends. `options` go to x264.
-    Animations keep their frames in memory until the end; the others need memory for one piece only.
+    Animations keep their frames in memory until the end, and make one longer picture of equal neighbours; the others
+    need memory for one piece only.
     """
 
     def __init__(
@@ -141,7 +142,9 @@ def read_frames(path: str | Path) -> NDArray[np.uint8]:
     if not path.exists():
         raise UserError(f"{path} does not exist.")
     if path.is_dir():
-        frames: list[NDArray[Any]] = _read_pictures(sorted(path.glob("*.png")))
+        frames: list[NDArray[Any]] = _read_pictures(
+            sorted(path.glob("*.png"), key=lambda picture: (len(picture.stem), picture.stem))
+        )
     elif path.suffix.lower() in ANIMATIONS:
         frames = _read_pictures([path])
     else:
@@ -260,7 +263,8 @@ class _Animation:
 
         first, *rest = [Image.fromarray(frame) for frame in self.frames]
         options: dict[str, Any] = {"quality": 90} if self.kind == "WEBP" else {}
-        times = [round(1000 * k / self.fps) for k in range(len(self.frames) + 1)]  # whole milliseconds, without drift
+        tick = 10 if self.kind == "GIF" else 1  # milliseconds; rounded times, not durations: no drift
+        times = [tick * round(1000 * k / self.fps / tick) for k in range(len(self.frames) + 1)]
         durations = [after - before for before, after in pairwise(times)]
         first.save(self.path, self.kind, save_all=True, append_images=rest, duration=durations, loop=0, **options)
 

@@ -43,6 +43,16 @@ def test_films_come_back_closely(tmp_path, frames, name, quality):
     assert psnr(back, frames) > quality
 
 
+@pytest.mark.parametrize("name, tick", [("a.gif", 10), ("a.webp", 1)])
+def test_animations_keep_their_pace(tmp_path, frames, name, tick):
+    from PIL import Image, ImageSequence
+
+    write_video(tmp_path / name, frames, 30)
+    with Image.open(tmp_path / name) as file:
+        times = np.cumsum([frame.info["duration"] for frame in ImageSequence.Iterator(file) if frame.load() or True])
+    assert np.abs(times - np.arange(1, 21) * 1000 / 30).max() <= tick / 2
+
+
 def test_full_colour_and_a_low_crf_are_nearly_exact(tmp_path, frames):
     write_video(tmp_path / "a.mp4", frames, 16, crf=4, pix_fmt="yuv444p")
     assert psnr(read_frames(tmp_path / "a.mp4"), frames) > 48

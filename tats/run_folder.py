@@ -14,7 +14,7 @@ from tats import flags
 from tats.flags import UserError
 from tats.trainer_config import TrainerConfig
 
-MAY_DIFFER = {"num_workers"} | {field.name for field in dataclasses.fields(TrainerConfig)} - {
+MAY_DIFFER = {"num_workers", "keep_gb"} | {field.name for field in dataclasses.fields(TrainerConfig)} - {
     "seed",
     "accumulate_grad_batches",
     "gradient_clip_val",

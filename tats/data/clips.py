@@ -51,6 +51,8 @@ class VideoFolder:
         self._timelines = [timeline for _, timeline in kept]
         ids = {name: i for i, name in enumerate(self.label_names)}
         self.labels = np.array([ids[class_of(name)] for name in self.names], np.int64)
+        self._kept: dict[int, np.ndarray] = {}
+        self._room = int(config.keep_gb * 1e9)
         frames = np.array([timeline.n_frames for timeline in self._timelines], np.int64)
         self.starts = frames - config.span + 1
         self.clips = frames // config.span
@@ -77,9 +79,16 @@ class VideoFolder:
         return self.root / self.names[video]
 
     def frames(self, video: int, start: int) -> np.ndarray:
-        """Frames of one window as stored: uint8 [clip_frames, H, W, 3]."""
+        """Frames of one window as stored: uint8 [clip_frames, H, W, 3]. Within --keep_gb, videos are decoded once."""
         span, step = self.config.span, self.config.sample_every_n_frames
-        return read_clip(self.path(video), self._timelines[video], start, span, step)
+        whole = self._kept.get(video)
+        if whole is None:
+            if self._room <= 0:
+                return read_clip(self.path(video), self._timelines[video], start, span, step)
+            whole = read_clip(self.path(video), self._timelines[video], 0, self._timelines[video].n_frames, 1)
+            self._kept[video] = whole
+            self._room -= whole.nbytes
+        return whole[start : start + span : step]
 
     def read(self, video: int, start: int, draw: np.random.Generator) -> dict[str, Any]:
         """One clip: `video` float [C, T, res, res] in [-0.5, 0.5], `label` int.

@@ -19,6 +19,7 @@ class DataConfig:
     image_channels: int = arg(3, "channels of a clip: 3, or 1 for brightness only")
     batch_size: int = arg(32, "clips of one batch, per process")
     num_workers: int = arg(8, "processes that load clips, at most one per processor core; 0: none but the main one")
+    keep_gb: float = arg(0.0, "memory, in each loading process, for videos that are decoded once and kept (0: none)")
     worker_start: str | None = arg(
         None, "how these processes start; not given: as Python does here", ["fork", "spawn", "forkserver"]
     )
@@ -42,6 +43,8 @@ class DataConfig:
         for name in ("sequence_length", "resolution", "sample_every_n_frames", "batch_size", "spatial_length"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} must be at least 1, got {getattr(self, name)}")
+        if self.keep_gb < 0:
+            raise UserError(f"--keep_gb counts gigabytes, 0 or more, got {self.keep_gb}")
         if self.num_workers < 0:
             raise UserError(f"--num_workers counts processes, 0 or more, got {self.num_workers}")
         if self.index_workers is not None and self.index_workers < 1:

@@ -31,6 +31,7 @@ def main() -> None:
     from tats.gpt.train import GPTTraining
     from tats.run_folder import say
 
+    training.begin(args.trainer)
     data = VideoData(args.data, seed=args.trainer.seed)
     frozen = train_setup.Frozen.load(args.training)
     config, remarks = train_setup.fit_to_data(args.gpt, args.training, data, frozen)

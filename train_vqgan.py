@@ -31,6 +31,7 @@ def main() -> None:
     from tats.vqgan.train import VQGANTraining
     from tats.vqgan.train_setup import model_config, perceptual, start
 
+    training.begin(args.trainer)
     trainer, processes = args.trainer, training.processes(args.trainer)
     rate, factors = vqgan_rate(args.training.lr, args.data.batch_size, trainer.accumulate, processes)
     module = VQGANTraining(

@@ -1,5 +1,6 @@
 """The flags of a training run: what the published Trainer took, and what became of it. No torch here."""
 
+import re
 import shlex
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -117,6 +118,8 @@ class TrainerConfig:
                 f"--val_check_interval {self.val_check_interval}: a part of an epoch lies in (0, 1]; "
                 f"for a number of batches write {max(1, int(self.val_check_interval))}"
             )
+        if self.max_time is not None and not re.fullmatch(r"\d+(:\d\d){3}", self.max_time):
+            raise UserError(f"--max_time takes DD:HH:MM:SS, such as 00:12:00:00 for half a day, got '{self.max_time}'")
         if self.gradient_clip_val is not None and self.gradient_clip_val < 0:
             raise UserError(f"--gradient_clip_val must not be negative, got {self.gradient_clip_val}")
 

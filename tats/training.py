@@ -10,11 +10,13 @@ A run is one folder `DIR/version_N` (DIR is --default_root_dir):
 
 What is exact after resuming: weights, both optimizers, the codebook's averages, counters of epochs, batches and steps,
 and the best checkpoints. A loader that offers `state_dict` and `load_state_dict` also continues at its place in the
-epoch; another one begins the epoch's order anew and yields only as many batches as were left. Random states of torch
+epoch, so that a run on one CPU ends as if it had never stopped; another one begins the epoch's order anew and yields
+only as many batches as were left. Random states of torch
 are not restored; whatever draws from (seed, step, index) does not need them.
 """
 
 import dataclasses
+import itertools
 import logging
 import os
 import signal
@@ -28,6 +30,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer, seed_everythin
 from pytorch_lightning.callbacks import ModelSummary
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
+from torch.utils.data import DataLoader
 
 from tats import flags
 from tats.callbacks import (
@@ -45,7 +48,7 @@ from tats.logs import build_loggers
 from tats.run_folder import Run, find_run, say
 from tats.trainer_config import PRECISIONS, Machine, TrainerConfig, go_on_command, machine
 
-__all__ = ["TRANSFORMER_CADENCE", "VQGAN_CADENCE", "Cadence", "TrainerConfig", "fit", "processes"]
+__all__ = ["TRANSFORMER_CADENCE", "VQGAN_CADENCE", "Cadence", "TrainerConfig", "begin", "fit", "processes"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +64,16 @@ VQGAN_CADENCE = Cadence("val/recon_loss", "train/recon_loss", (3000, 10000))
 TRANSFORMER_CADENCE = Cadence("val/loss", "train/loss", (10000, 50000))
 
 
+def begin(config: TrainerConfig) -> None:
+    """Call before anything random is made, the weights of the model above all: sets every seed, and says what the
+    flags became on this machine."""
+    for remark in machine(config, torch.cuda.device_count()).remarks:
+        say(remark)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its news are said here, in our steps and words
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    seed_everything(config.seed, verbose=False)
+
+
 def fit(
     module: LightningModule,
     train_loader: Iterable[Any],
@@ -72,7 +85,7 @@ def fit(
     settings: Any = None,
     command: str | None = None,
 ) -> Path:
-    """Trains `module` as `config` says and returns the run's folder.
+    """Trains `module`, made after `begin(config)`, as `config` says, and returns the run's folder.
 
     `name` is the folder below `runs/` when --default_root_dir is not given. `settings`, the whole config of the script,
     is saved beside the run and must agree when a run is resumed by itself. `training_step` returns its loss. A module
@@ -85,10 +98,6 @@ def fit(
         SystemExit: 130 after Ctrl-C, 143 after SIGTERM; `last.ckpt` is then written and the way to go on printed.
     """
     place = machine(config, torch.cuda.device_count())
-    for remark in place.remarks:
-        say(remark)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # its news are said here, in our steps and words
-    seed_everything(config.seed, verbose=False)
     run = find_run(config, name, settings)
     numbers = NumbersOnly(every=1 if place.accelerator == "cpu" else 50)
     keeper = Checkpoints(
@@ -106,6 +115,8 @@ def fit(
     watchers += [keeper] if keeping else []
     trainer = build_trainer(module, config, place, run, watchers)
     check_intervals(config, train_loader)
+    if config.overfit_batches:
+        train_loader = first_batches(train_loader, config.overfit_batches)
     try:
         trainer.fit(module, train_loader, val_loader, ckpt_path=run.resume, weights_only=True)
     except (Stopped, RuntimeError, SystemExit):
@@ -136,6 +147,25 @@ def processes(config: TrainerConfig) -> int:
     return per_node * config.num_nodes
 
 
+def precision(config: TrainerConfig, place: Machine) -> str:
+    """Lightning's word for the number format. Half precision is not for CPUs; bf16 takes its place there."""
+    word = PRECISIONS[str(config.precision)]
+    if word == "16-mixed" and place.accelerator == "cpu":
+        say(f"--precision {config.precision} needs a GPU; on the CPU bf16 takes its place")
+        return "bf16-mixed"
+    return word
+
+
+def first_batches(loader: Any, amount: int | float) -> "DataLoader[Any]":
+    """The first batches of the loader, a number (int) or a part (float) of them, to be used again and again."""
+    total = len(loader) if hasattr(loader, "__len__") else None
+    if isinstance(amount, float):
+        if total is None:
+            raise UserError(f"--overfit_batches {amount}: the length of the data is unknown; give a number of batches")
+        amount = max(1, int(total * amount))
+    return DataLoader(list(itertools.islice(loader, amount)), batch_size=None)
+
+
 def build_trainer(
     module: LightningModule, config: TrainerConfig, place: Machine, run: Run, watchers: list[Callback]
 ) -> Trainer:
@@ -154,7 +184,7 @@ def build_trainer(
             devices=place.devices,
             strategy=place.strategy,
             num_nodes=config.num_nodes,
-            precision=PRECISIONS[str(config.precision)],  # type: ignore[arg-type]
+            precision=precision(config, place),  # type: ignore[arg-type]
             logger=build_loggers(run.folder, run.step, config.flush_logs_every_n_steps) if config.logger else False,
             callbacks=watchers,
             plugins=[WholeFiles()],
@@ -174,7 +204,6 @@ def build_trainer(
             limit_val_batches=config.limit_val_batches,
             limit_test_batches=config.limit_test_batches,
             limit_predict_batches=config.limit_predict_batches,
-            overfit_batches=config.overfit_batches,
             fast_dev_run=config.fast_dev_run,
             log_every_n_steps=config.log_every_n_steps,
             enable_checkpointing=config.enable_checkpointing and not config.fast_dev_run,

@@ -21,6 +21,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from tats import flags
+from tats.data.loader import Clips, Loader, Order
 from tats.flags import UserError, arg
 from tats.tensorboard import add_video, gif_bytes
 from tats.trainer_config import (
@@ -31,7 +32,7 @@ from tats.trainer_config import (
     transformer_rate,
     vqgan_rate,
 )
-from tats.training import Cadence, fit
+from tats.training import Cadence, begin, fit
 
 ROOT = Path(__file__).resolve().parent.parent
 CADENCE = Cadence("val/loss", "train/loss", (4, 8))
@@ -131,6 +132,66 @@ def test_max_steps_counts_steps_whatever_the_number_of_players(tmp_path, kind):
     module, run = train(tmp_path, kind(), max_steps=5)
     assert len(module.seen) == 5
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["step"] == 5
+
+
+class Numbers:
+    """A source of seven clips: each is its own number, and the draw that belongs to it."""
+
+    span, starts, clips = 1, np.full(7, 5), np.ones(7, int)
+
+    def read(self, video, start, draw):
+        return {"video": torch.tensor([video, start, draw.random()])}
+
+
+def clip_loader(train=True, workers=0):
+    return Loader(Clips(Numbers(), 0, train), Order(7, 2, 0, train), workers)
+
+
+def fit_clips(folder, kind, workers=0, **changes):
+    settings = Settings(trainer=config(folder, **changes))
+    loaders = (clip_loader(workers=workers), clip_loader(train=False))
+    begin(settings.trainer)
+    module = kind()
+    return module, fit(module, *loaders, settings.trainer, name="tiny", cadence=CADENCE, settings=settings)
+
+
+@pytest.mark.parametrize(
+    "kind, workers, first", [(OnePlayer, 0, 3), (OnePlayer, 2, 6), (TwoPlayers, 0, 4), (TwoPlayers, 0, 9)]
+)
+def test_a_resumed_run_sees_the_clips_and_ends_with_the_weights_of_one_that_never_stopped(
+    tmp_path, kind, workers, first
+):
+    whole, whole_run = fit_clips(tmp_path / "whole", kind, max_steps=11)
+    before, _ = fit_clips(tmp_path / "two", kind, workers, max_steps=first)
+    after, run = fit_clips(tmp_path / "two", kind, workers, max_steps=11)
+    assert before.seen + after.seen == whole.seen
+    for stored in ("state_dict", "optimizer_states"):
+        pair = [
+            torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)[stored] for folder in (whole_run, run)
+        ]
+        torch.testing.assert_close(*pair, rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"overfit_batches": 2}, {"fast_dev_run": 2}, {"limit_train_batches": 3}, {"limit_val_batches": 0},
+     {"profiler": "simple"}, {"precision": "bf16"}, {"precision": 16}, {"precision": 64},
+     {"deterministic": True}, {"detect_anomaly": True}, {"max_time": "00:00:01:00"}, {"reload_dataloaders_every_epoch": True}, {"accumulate_grad_batches": 2},
+     {"gradient_clip_val": 0.5}, {"check_val_every_n_epoch": 2}, {"num_sanity_val_steps": -1}, {"benchmark": True}],
+)  # fmt: skip
+def test_published_trainer_flags_run(tmp_path, changes):
+    module, _ = fit_clips(tmp_path, OnePlayer, **{"max_epochs": 2, **changes})
+    per_epoch = {"overfit_batches": 2, "limit_train_batches": 3}.get(next(iter(changes)), 4)
+    assert len(module.seen) == (2 if "fast_dev_run" in changes else 2 * per_epoch)
+
+
+@pytest.mark.parametrize(
+    "changes, words",
+    [({"max_time": "soon"}, "--max_time takes"), ({"strategy": "deepspeed"}, "the Trainer can't work")],
+)
+def test_flags_that_the_trainer_refuses_get_one_line(tmp_path, changes, words):
+    with pytest.raises(UserError, match=words):
+        fit_clips(tmp_path, OnePlayer, max_steps=1, **changes)
 
 
 @pytest.mark.parametrize("kind", [OnePlayer, TwoPlayers])

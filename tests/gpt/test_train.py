@@ -1,0 +1,129 @@
+"""Training the transformer: sizes that follow from the data, loss, learning rate, start weights, checkpoints."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+from gpt_parts import tiny_gpt
+
+from tats import checkpoint
+from tats.flags import UserError, from_dict, to_dict
+from tats.gpt.config import GPTConfig
+from tats.gpt.model import GPT
+from tats.gpt.objective import loss, predict
+from tats.gpt.train import GPTTraining, lr_factor
+from tats.gpt.train_config import GPTTrainConfig
+from tats.gpt.train_setup import rate, start
+
+SMALL = GPTConfig(n_layer=1, n_head=2, n_embd=8, block_size=0)
+
+
+def module_of(gpt, **flags):
+    return GPTTraining(gpt, GPTTrainConfig(**flags), 1e-3)
+
+
+def batch_of(gpt, seed=0, n=3):
+    t, h, w = gpt.config.latent_shape
+    codes = torch.randint(gpt.config.n_codes, (n, t, h, w), generator=torch.Generator().manual_seed(seed))
+    return {"video": codes, "label": torch.arange(n) % 3, "index": torch.arange(n)}
+
+
+def test_a_window_that_does_not_fit_is_refused_with_the_right_number():
+    assert SMALL.fitted((4, 3, 3), 10, 5).block_size == 36
+    assert dataclasses.replace(SMALL, block_size=50).fitted((4, 3, 3), 10, 5, n_cond=4).block_size == 50
+    with pytest.raises(UserError, match="has 36 positions"):
+        dataclasses.replace(SMALL, block_size=35).fitted((4, 3, 3), 10, 5)
+    with pytest.raises(UserError, match="has 45 positions"):
+        dataclasses.replace(SMALL, block_size=46, n_unmasked=9).fitted((5, 3, 3), 10, 5)
+    with pytest.raises(UserError, match="must be the 9 codes"):
+        dataclasses.replace(SMALL, n_unmasked=4).fitted((5, 3, 3), 10, 5)
+    with pytest.raises(UserError, match="at least 3 latent frames"):
+        dataclasses.replace(SMALL, n_unmasked=9).fitted((2, 3, 3), 10, 5)
+    with pytest.raises(UserError, match="equal heads"):
+        GPTConfig(n_head=3, n_embd=8)
+
+
+def test_a_config_survives_its_plain_form():
+    config = SMALL.fitted((4, 3, 3), 10, 2, label_names=["a", "b"], places_shape=(4, 6, 6))
+    assert from_dict(GPTConfig, to_dict(config)) == config
+
+
+def test_the_loss_counts_the_codes_between_unless_all_are_asked_for():
+    gpt = tiny_gpt(n_unmasked=4)
+    batch = batch_of(gpt)
+    logits, target = predict(gpt, batch["label"][:, None], batch["video"])
+    new, everything = (module_of(gpt, loss_on=on).step(batch)[0] for on in ("new", "all"))
+    assert torch.allclose(new, loss(logits[:, 4:16], target[:, 4:16]))
+    assert torch.allclose(everything, loss(logits, target))
+
+
+def test_replaced_codes_depend_on_the_clip_and_not_on_the_batch(monkeypatch):
+    gpt = tiny_gpt()
+    module, batch = module_of(gpt, pkeep=0.7), batch_of(gpt, n=40)
+    monkeypatch.setattr(GPTTraining, "global_step", 5)
+    keep, random = module.replaced(batch, batch["video"])
+    part = {name: value[7:9] for name, value in batch.items()}
+    keep_part, random_part = module.replaced(part, part["video"])
+    assert torch.equal(keep[7:9], keep_part) and torch.equal(random[7:9], random_part)
+    assert abs(keep.double().mean() - 0.7) < 4 * math.sqrt(0.21 / keep.numel())
+    assert random.min() >= 0 and random.max() < gpt.config.vocabulary and random.unique().numel() > 30
+    module.eval()
+    assert torch.equal(module.step(batch)[0], module_of(gpt).step(batch)[0])
+
+
+def test_every_nth_latent_frame_of_a_clip_is_kept():
+    gpt = tiny_gpt(stride=2)
+    codes = torch.arange(9)[None, :, None, None].expand(1, 9, 2, 2)
+    assert module_of(gpt).codes({"video": codes})[0, :, 0, 0].tolist() == [0, 2, 4, 6, 8]
+
+
+def test_training_learns_and_stores_the_transformer_alone():
+    gpt = tiny_gpt((2, 2, 2)).float()
+    module, batch = GPTTraining(gpt, GPTTrainConfig(), 1e-2), batch_of(gpt)
+    optimizer = module.configure_optimizers()
+    before = module.step(batch)[0]
+    for _ in range(30):
+        optimizer.zero_grad()
+        module.step(batch)[0].backward()
+        optimizer.step()
+    assert module.step(batch)[0] < 0.7 * before
+    assert all(name.startswith("gpt.") for name in module.state_dict())
+    assert len(module.state_dict()) == len(gpt.state_dict())
+
+
+def test_the_learning_rate_rises_and_falls():
+    factors = [lr_factor(step, 4, 14) for step in range(15)]
+    assert factors[:4] == [0.25, 0.5, 0.75, 1.0]
+    assert factors[4] == 1.0 and factors[9] == pytest.approx(0.5) and factors[14] == pytest.approx(0.0)
+    assert lr_factor(10**6, 4, math.inf) == 1.0
+
+
+def test_learning_rate_and_effective_batch_are_told_with_their_factors():
+    value, lines = rate(GPTTrainConfig(base_lr=1e-3), 2, 3, 4)
+    assert value == pytest.approx(0.024)
+    assert "effective batch 24" in lines[0] and "base_lr 0.001" in lines[1] and "processes 3" in lines[1]
+    assert rate(GPTTrainConfig(lr=0.5), 2, 3, 4)[0] == 0.5
+
+
+def test_weights_can_start_from_another_transformer_with_other_classes(tmp_path):
+    other = tiny_gpt((2, 2, 2), code_offset=3).float()
+    checkpoint.save(other, tmp_path / "gpt")
+    config = dataclasses.replace(other.config, n_layer=7, n_head=1, n_embd=4, code_offset=5)
+    gpt = start(config, GPTTrainConfig(init_from=str(tmp_path / "gpt")), None, 0)
+    assert (gpt.config.n_layer, gpt.config.n_head, gpt.config.n_embd) == (2, 2, 16)
+    assert torch.equal(gpt.head.weight[5:], other.head.weight[3:])
+    assert torch.equal(gpt.blocks[1].attn.proj.weight, other.blocks[1].attn.proj.weight)
+    with pytest.raises(UserError, match="n_codes 37 instead of 99"):
+        start(dataclasses.replace(config, n_codes=99), GPTTrainConfig(init_from=str(tmp_path / "gpt")), None, 0)
+
+
+def test_checkpoints_hold_what_a_loader_needs(tmp_path):
+    gpt = GPT(SMALL.fitted((2, 2, 2), 10, 2, label_names=["a", "b"]))
+    module = GPTTraining(gpt, GPTTrainConfig(), 1e-3, extra={"vqgan": "abc"})
+    content = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(content)
+    torch.save(content, tmp_path / "last.ckpt")
+    again = checkpoint.load_transformer(tmp_path / "last.ckpt")
+    assert again.config == gpt.config
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), gpt.parameters(), strict=True))

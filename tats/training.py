@@ -11,8 +11,8 @@ A run is one folder `DIR/version_N` (DIR is --default_root_dir):
 What is exact after resuming: weights, both optimizers, the codebook's averages, counters of epochs, batches and steps,
 and the best checkpoints. A loader that offers `state_dict` and `load_state_dict` also continues at its place in the
 epoch, so that a run on one CPU ends as if it had never stopped; another one begins the epoch's order anew and yields
-only as many batches as were left. Random states of torch
-are not restored; whatever draws from (seed, step, index) does not need them.
+only as many batches as were left. Random states of torch are not restored; whatever draws from (seed, step, index) does
+not need them.
 """
 
 import dataclasses
@@ -163,7 +163,8 @@ def first_batches(loader: Any, amount: int | float) -> "DataLoader[Any]":
         if total is None:
             raise UserError(f"--overfit_batches {amount}: the length of the data is unknown; give a number of batches")
         amount = max(1, int(total * amount))
-    return DataLoader(list(itertools.islice(loader, amount)), batch_size=None)
+    batches = list(itertools.islice(loader, amount))
+    return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]  # a list is a data set of its items
 
 
 def build_trainer(

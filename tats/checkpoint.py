@@ -82,7 +82,7 @@ def load_transformer(
     sounds; without them it is inferred from the sizes of the window. Raises `UserError` as `load_vqgan`.
     """
     stored = _expect(read_checkpoint(path), "gpt")
-    return _build(GPT, settings(stored, vqgan_ckpt, stft_vqgan_ckpt), stored.state_dict, stored.path, device)
+    return _transformer(stored, vqgan_ckpt, stft_vqgan_ckpt, device)
 
 
 def load_pair(
@@ -94,7 +94,7 @@ def load_pair(
     how it shrinks videos. For our checkpoints `vqgan` must be the very model the codes came from, else `UserError`.
     """
     stored = _expect(read_checkpoint(gpt), "gpt")
-    transformer = load_transformer(gpt, vqgan, stft_vqgan, device)
+    transformer = _transformer(stored, vqgan, stft_vqgan, device)
     if stored.inner("first_stage_model."):
         return transformer, inner_vqgan(stored, "first_stage_model.", vqgan, device)
     model = load_vqgan(vqgan, device)
@@ -171,7 +171,7 @@ def settings(
     """The configuration of a stored model; a released transformer's depends on the VQGANs that it was trained with."""
     if stored.kind == "vqgan":
         return from_dict(VQGANConfig, stored.config, str(stored.path))
-    if stored.published is None or (vqgan_ckpt is None and stft_vqgan_ckpt is None):
+    if stored.published is None:
         return from_dict(GPTConfig, stored.config, str(stored.path))
     vqgan = _config_of(vqgan_ckpt) if vqgan_ckpt is not None else None
     sound = _config_of(stft_vqgan_ckpt) if stft_vqgan_ckpt is not None else None
@@ -218,7 +218,7 @@ def _read_published(path: Path, stored: dict[str, Any], state: dict[str, Tensor]
         for name, value in state.items():
             ours = name.startswith("transformer.") and not name.endswith(".attn.mask")
             (own if ours else others)[name.removeprefix("transformer.") if ours else name] = value
-        config = to_dict(published.gpt_config(stored, state, str(path)))
+        config = to_dict(published.gpt_config(stored, state, str(path), quiet=True))
         return Stored(path, "gpt", config, own, others, stored, stored["args"])
     if "codebook.embeddings" in state and "encoder.conv_first.conv.weight" in state:
         own = {name: value for name, value in state.items() if not name.startswith(_CRITICS)}
@@ -252,6 +252,12 @@ def _raw(stored: Stored) -> dict[str, Tensor]:
 def _config_of(path: str | Path) -> VQGANConfig:
     stored = _expect(read_checkpoint(path), "vqgan")
     return from_dict(VQGANConfig, stored.config, str(stored.path))
+
+
+def _transformer(
+    stored: Stored, vqgan_ckpt: str | Path | None, stft_vqgan_ckpt: str | Path | None, device: Device
+) -> GPT:
+    return _build(GPT, settings(stored, vqgan_ckpt, stft_vqgan_ckpt), stored.state_dict, stored.path, device)
 
 
 def _build(kind: type[Model], config: Any, state: Mapping[str, Tensor], path: Path, device: Device) -> Model:

@@ -91,11 +91,14 @@ def gpt_config(
     source: str,
     vqgan: VQGANConfig | None = None,
     sound: VQGANConfig | None = None,
+    *,
+    quiet: bool = False,
 ) -> GPTConfig:
     """The configuration of a transformer.
 
     `stored` is `hyper_parameters` of the file ("args" are its flags), `state` its tensors under the published names.
-    `vqgan` tells how videos become codes, `sound` the same for sounds where those are the condition.
+    `vqgan` tells how videos become codes, `sound` the same for sounds where those are the condition. `quiet` leaves the
+    lines about contradictions to a later call.
     """
     args = stored["args"]
     key = "label" if args.get("unconditional") else stored.get("cond_stage_key", args.get("cond_stage_key", "label"))
@@ -103,7 +106,7 @@ def gpt_config(
     known: dict[str, Any] = {
         "hyper_parameters": stored,
         "downsample": vqgan.downsample if vqgan else _downsample_inside(args, shapes, key),
-        "n_codes": _n_codes(args, state, vqgan, sound if key == "stft" else None, source),
+        "n_codes": _n_codes(args, state, vqgan, sound if key == "stft" else None),
     }
     clips = {**args, "sequence_length": _frames_per_clip(args)}
     config = GPTConfig.from_published(clips, shapes, **known)
@@ -112,12 +115,19 @@ def gpt_config(
         n_cond = max(config.block_size - t * h * w, 1)  # published windows are as long as condition and codes together
         exact = _sound_codes(sound) if key == "stft" and sound is not None else n_cond
         config = dataclasses.replace(config, n_cond=exact if exact <= n_cond + 1 else n_cond)
-    for name in ("n_layer", "n_embd", "block_size"):
-        _say_contradiction(source, name, args.get(name), getattr(config, name))
-    expected = {"label": args.get("class_cond_dim"), "text": None, "stft": sound.n_codes if sound else None}[key]
-    _say_contradiction(
-        source, "class_cond_dim" if key == "label" else "n_codes of sounds", expected, config.code_offset
-    )
+    if not quiet:
+        classes = None if config.unconditional or key != "label" else args.get("class_cond_dim")
+        flags = {"n_codes": vqgan.n_codes if vqgan else None, "class_cond_dim": classes}
+        flags["n_codes of sounds"] = sound.n_codes if sound and key == "stft" else None
+        found = {
+            "n_codes": config.n_codes,
+            "class_cond_dim": config.code_offset,
+            "n_codes of sounds": config.code_offset,
+        }
+        for name in ("n_layer", "n_embd", "block_size"):
+            flags[name], found[name] = args.get(name), getattr(config, name)
+        for name, value in found.items():
+            _say_contradiction(source, name, flags[name], value)
     if config.n_cond + t * h * w - 1 > config.block_size:
         raise UserError(
             f"{source}: a window of {config.block_size} positions can't hold {config.n_cond} of the condition and "
@@ -131,13 +141,10 @@ def _n_codes(
     state: Mapping[str, Tensor],
     vqgan: VQGANConfig | None,
     sound: VQGANConfig | None,
-    source: str,
 ) -> int | None:
     """Size of the codebook: the VQGAN inside the file, else the one beside it; None leaves it to the vocabulary."""
     inner = state.get("first_stage_model.codebook.embeddings")
     if inner is not None:
-        if vqgan is not None:
-            _say_contradiction(source, "n_codes", vqgan.n_codes, len(inner))
         return len(inner)
     if args.get("vtokens") or vqgan is None:
         return len(state["transformer.tok_emb.weight"]) - sound.n_codes if sound else None

@@ -260,6 +260,18 @@ def test_sizes_come_from_the_tensors_and_contradictions_are_said(tmp_path, capsy
         tats.load_vqgan(edited(tmp_path, forget))
 
 
+def test_contradictions_of_a_transformer_are_said_once(tmp_path, capsys):
+    content = unpickle.load(REFERENCE / "gpt_label" / "gpt.ckpt")
+    content["hyper_parameters"]["args"].n_layer = 7
+    content["hyper_parameters"]["args"].class_cond_dim = 9
+    torch.save(content, tmp_path / "gpt.ckpt")
+    gpt, _ = tats.load_pair(tmp_path / "gpt.ckpt", TINY)
+    said = capsys.readouterr().err
+    assert gpt.config.n_layer == 2 and said.count("n_layer 7, the file's tensors 2: taken 2") == 1
+    assert gpt.config.code_offset == 5 and said.count("class_cond_dim 9, the file's tensors 5: taken 5") == 1
+    assert said.count("\n") == 2
+
+
 def test_a_transformer_and_a_vqgan_that_do_not_fit_are_refused():
     path = REFERENCE / "gpt_label" / "gpt.ckpt"
     gpt = tats.load_transformer(path, REFERENCE / "vqgan_batchnorm" / "vqgan.ckpt")  # 4x8x8: other pictures

@@ -123,11 +123,11 @@ def run_step(name: str, folder: Path) -> None:
     torch.set_num_threads(1)
     import tats.checkpoint  # noqa: F401  the imports are not what is measured
 
-    start = time.perf_counter()
+    start, busy = time.perf_counter(), time.process_time()
     {step.__name__: step for step in STEPS}[name](folder)
-    seconds = time.perf_counter() - start
+    seconds, cpu = time.perf_counter() - start, time.process_time() - busy
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    print("RESULT " + json.dumps({"seconds": seconds, "peak_rss": peak}))
+    print("RESULT " + json.dumps({"seconds": seconds, "cpu_seconds": cpu, "peak_rss": peak}))
 
 
 def measure(name: str, folder: Path, repeats: int) -> dict:
@@ -149,9 +149,10 @@ def measure(name: str, folder: Path, repeats: int) -> dict:
         runs.append({**json.loads(line[7:]), "peak_anonymous": anonymous, "said": output.splitlines()})
     middle = sorted(runs, key=lambda run: run["seconds"])[len(runs) // 2]
     print(f"{name:18}{middle['seconds']:8.2f} s   resident {middle['peak_rss'] / 1e6:8,.0f} MB   "
-          f"anonymous {middle['peak_anonymous'] / 1e6:8,.0f} MB")  # fmt: skip
+          f"anonymous {middle['peak_anonymous'] / 1e6:8,.0f} MB", flush=True)  # fmt: skip
     return {
         "seconds": round(statistics.median(run["seconds"] for run in runs), 3),
+        "cpu_seconds": round(statistics.median(run["cpu_seconds"] for run in runs), 3),
         "peak_rss_mb": round(middle["peak_rss"] / 1e6),
         "peak_anonymous_mb": round(middle["peak_anonymous"] / 1e6),
         "said": [line for line in middle["said"] if " MB" in line and str(folder) not in line],
@@ -197,8 +198,11 @@ def main() -> None:
 
     store(
         "load",
-        ["what", "seconds", "peak memory, resident (MB)", "of it not backed by a file (MB)"],
-        [[step["what"], step["seconds"], step["peak_rss_mb"], step["peak_anonymous_mb"]] for step in steps.values()],
+        ["what", "seconds", "of processor time", "peak memory, resident (MB)", "of it not backed by a file (MB)"],
+        [
+            [step[key] for key in ("what", "seconds", "cpu_seconds", "peak_rss_mb", "peak_anonymous_mb")]
+            for step in steps.values()
+        ],
         command="python benchmarks/load.py",
         note=f"The file has {size / 1e6:,.0f} MB ({'without' if args.no_optimizer else 'with'} the optimizer's state), "
         f"the converted folder {converted / 1e6:,.0f} MB; one thread, the file in the page cache, median of "

@@ -119,14 +119,16 @@ def fit(
         train_loader = first_batches(train_loader, config.overfit_batches)
     try:
         trainer.fit(module, train_loader, val_loader, ckpt_path=run.resume, weights_only=True)
-    except (Stopped, RuntimeError, SystemExit):
+    except (Stopped, RuntimeError, SystemExit) as error:
+        if run.resume is not None and "loading state_dict" in str(error):
+            raise UserError(f"{run.resume} is of another model: {' '.join(str(error).split())[:300]}") from None
         if stop.asked is None:
             raise
         raise SystemExit(leave(stop.asked, keeper.last if keeping else None, trainer, command)) from None
     finally:
         stop.restore()
     if not config.fast_dev_run:
-        say(f"trained {step_of(trainer)} steps in {trainer.current_epoch + 1} epochs: {run.folder}")
+        say(f"trained up to step {step_of(trainer)}: {run.folder}")
     return run.folder
 
 

@@ -276,6 +276,12 @@ def test_other_settings_are_named_before_a_run_goes_on(tmp_path):
     )
 
 
+def test_a_checkpoint_of_another_model_is_refused_in_one_line(tmp_path):
+    _, run = train(tmp_path, TwoPlayers(), max_steps=2)
+    with pytest.raises(UserError, match=r"last\.ckpt is of another model: .*other\.weight"):
+        train(tmp_path, OnePlayer(), max_steps=3, resume=str(run / "checkpoints" / "last.ckpt"))
+
+
 def test_the_settings_beside_a_run_start_it_again(tmp_path):
     _, run = train(tmp_path, max_steps=2, val_check_interval=0.5)
     again = flags.parse(Settings, ["--config", str(run / "config.yaml")])

@@ -34,10 +34,12 @@ class FrameFolder:
         """Raises:
         UserError: no such folder, no pictures, too many unreadable folders, or none long enough.
         """
+        from tqdm import tqdm
+
         self.config, self.span = config, config.span
         self.root, names = split_frames(config, split)
         pictures, problems = {}, []
-        for name in names:
+        for name in tqdm(names, desc=f"looking at {self.root}", unit=" folders", delay=0.5):
             try:
                 pictures[name] = sorted_pictures(self.root / name)
                 looked_at = pictures[name] if config.check_videos == "all" else [pictures[name][0], pictures[name][-1]]
@@ -46,7 +48,7 @@ class FrameFolder:
             except ReadError as error:
                 problems.append(f"{name}: {error}")
                 pictures.pop(name, None)
-        check_unreadable(f"{self.root} ({split})", problems, len(names))
+        check_unreadable(f"{self.root} ({split})", problems, len(names), "folders")
         short = [name for name, files in pictures.items() if len(files) < config.span]
         check_short(f"{self.root} ({split})", short, len(pictures), config.span)
         self.names = [name for name in pictures if len(pictures[name]) >= config.span]

@@ -16,10 +16,10 @@ def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
 
-def check_unreadable(where: str, problems: Sequence[str], total: int) -> None:
+def check_unreadable(where: str, problems: Sequence[str], total: int, noun: str = "files") -> None:
     """Name the unreadable files of `where` in one line; refuse when they are more than one in a hundred.
 
-    `problems` has one entry "name: reason" per file, `total` counts all files.
+    `problems` has one entry "name: reason" each, `total` counts all; `noun` is what they are.
 
     Raises:
         UserError: more than 1 in 100 cannot be read, with the list.
@@ -29,10 +29,10 @@ def check_unreadable(where: str, problems: Sequence[str], total: int) -> None:
     if len(problems) * ALLOWED > total:
         listed = "; ".join(problems[:NAMED]) + _more(problems)
         raise UserError(
-            f"{where}: {len(problems)} of {total} files cannot be read, more than 1 in {ALLOWED}: {listed}. "
+            f"{where}: {len(problems)} of {total} {noun} cannot be read, more than 1 in {ALLOWED}: {listed}. "
             f"Repair or remove them."
         )
-    say(f"{where}: left out {len(problems)} of {total} files that cannot be read: {'; '.join(problems[:NAMED])}{_more(problems)}")  # fmt: skip  # noqa: E501
+    say(f"{where}: left out {len(problems)} of {total} {noun} that cannot be read: {'; '.join(problems[:NAMED])}{_more(problems)}")  # fmt: skip  # noqa: E501
 
 
 def check_short(where: str, short: Sequence[str], total: int, span: int) -> None:

@@ -98,10 +98,28 @@ class Order:
     order, and the last batch may be short; with several processes the first clips fill up the last round.
     """
 
-    def __init__(self, n_clips: int, batch_size: int, seed: int, train: bool, rank: int = 0, world: int = 1):
+    def __init__(
+        self, n_clips: int, batch_size: int, seed: int, train: bool, rank: int | None = None, world: int | None = None
+    ):
+        """`rank` of `world` processes; None: as torch.distributed says whenever it is asked, since a training run may
+        start its processes after the loaders are made."""
         self.n_clips, self.batch_size, self.seed, self.train = n_clips, batch_size, seed, train
-        self.rank, self.world = rank, world
+        self._rank, self._world = rank, world
         self.epoch, self.start_batch = 0, 0
+
+    @property
+    def rank(self) -> int:
+        """Number of this process."""
+        if self._rank is not None:
+            return self._rank
+        return torch.distributed.get_rank() if _distributed() else 0
+
+    @property
+    def world(self) -> int:
+        """Number of processes that share every batch."""
+        if self._world is not None:
+            return self._world
+        return torch.distributed.get_world_size() if _distributed() else 1
 
     def __len__(self) -> int:
         return math.ceil(self.n_clips / (self.batch_size * self.world))
@@ -200,6 +218,10 @@ def end_workers() -> None:
     for child in multiprocessing.active_children():
         if child.daemon:
             child.kill()
+
+
+def _distributed() -> bool:
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
 def collate(clips: "list[dict[str, Any] | Failure] | dict[str, Any]") -> "dict[str, Any] | Failure":

@@ -11,8 +11,6 @@ What a batch holds besides `video`, `label` and `index` depends on the flags: `t
 
 from typing import Any
 
-import torch
-
 from tats.data.clips import VideoFolder
 from tats.data.codes import CodeFile, CodeShards
 from tats.data.config import DataConfig
@@ -115,7 +113,7 @@ class VideoData:
         """Shuffled clips at random windows, from batch `start_batch` of `epoch` on.
 
         `batch_size` clips per process, by default that of the flags; `rank` of `world` processes, by default those of
-        torch.distributed. The same for every number of workers.
+        torch.distributed when the batches are asked for. The same for every number of workers.
         """
         loader = self._loader("train", batch_size, rank, world)
         loader.load_state_dict({"epoch": epoch, "batch": start_batch})
@@ -128,9 +126,6 @@ class VideoData:
         return self._loader("test", batch_size, rank, world)
 
     def _loader(self, split: str, batch_size: int | None, rank: int | None, world: int | None) -> Loader:
-        running = torch.distributed.is_available() and torch.distributed.is_initialized()
-        rank = rank if rank is not None else torch.distributed.get_rank() if running else 0
-        world = world if world is not None else torch.distributed.get_world_size() if running else 1
         train = split == "train"
         clips = Clips(self.source(split), self.seed, train)
         order = Order(len(clips), batch_size or self.config.batch_size, self.seed, train, rank, world)

@@ -94,7 +94,7 @@ def test_broken_pictures_stop_or_are_left_out_with_their_names(tmp_path, capsys)
         film(tmp_path / "train" / f"v{number:03d}", 3, size=(4, 4))
     (tmp_path / "train" / "v007" / "frame_2.png").write_bytes(b"no picture")
     assert len(FrameFolder(config_of(tmp_path), "train").names) == 99
-    assert "left out 1 of 100 files that cannot be read: v007: " in capsys.readouterr().err
+    assert "left out 1 of 100 folders that cannot be read: v007: " in capsys.readouterr().err
     (tmp_path / "train" / "v008" / "thumbnail.png").write_bytes(b"no picture")
     with pytest.raises(
         UserError, match=r"2 of 100 .* v008: pictures are sorted by the number .* thumbnail\.png has none"
@@ -109,7 +109,7 @@ def test_a_picture_that_breaks_in_the_middle_is_named_when_it_is_read(tmp_path):
     data = VideoData(config_of(tmp_path), seed=0)
     with pytest.raises(UserError, match=r"frame_2\.png"):
         list(data.train_loader())
-    with pytest.raises(UserError, match="1 of 1 files cannot be read"):
+    with pytest.raises(UserError, match="1 of 1 folders cannot be read"):
         FrameFolder(config_of(tmp_path, check_videos="all"), "train")
 
 

@@ -97,6 +97,16 @@ def test_processes_share_the_batches_of_one(world):
     assert {i for part in tests for batch in part for i in batch["index"]} == set(range(7))
 
 
+def test_processes_that_start_after_the_loader_share_too(monkeypatch):
+    late = loader(lengths=(4,) * 10, batch_size=3, rank=None, world=None)
+    assert len(late) == 4
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    monkeypatch.setattr(torch.distributed, "get_world_size", lambda: 2)
+    assert len(late) == 2
+    assert content(late) == content(loader(lengths=(4,) * 10, batch_size=3, rank=1, world=2))
+
+
 def test_a_stopped_epoch_goes_on_where_it_stopped():
     whole = loader()
     expected = content(whole) + content(whole)

@@ -42,10 +42,10 @@ class Encoder(nn.Module):
     def __init__(self, cfg: VQGANConfig):
         super().__init__()
         n = cfg.n_hiddens
-        self.conv_first = SameConv3d(cfg.image_channels, n, 3, padding_type=cfg.padding_type)
         self.conv_blocks = nn.ModuleList(
             EncoderBlock(n * 2**i, strides, cfg.norm_type, cfg.padding_type) for i, strides in enumerate(cfg.strides())
         )
+        self.conv_first = SameConv3d(cfg.image_channels, n, 3, padding_type=cfg.padding_type)  # in the published order
         self.final_block = nn.Sequential(norm(n * 2**cfg.stages, cfg.norm_type), nn.SiLU())
 
     def forward(self, video: Tensor) -> Tensor:

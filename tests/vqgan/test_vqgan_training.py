@@ -194,3 +194,32 @@ def test_checkpoint_names_what_it_holds(tmp_path):
     loaded = checkpoint.load_vqgan(tmp_path / "c.ckpt")
     assert loaded.config == module.vqgan.config and loaded.codebook.started
     assert torch.equal(loaded.encode(clips(2)), module.eval().vqgan.encode(clips(2)))
+
+
+def test_turning_the_critics_on_does_not_wreck_reconstructions():
+    video = clips(64)
+    sizes = {"n_hiddens": 8, "n_codes": 64, "embedding_dim": 8}
+    shuffle = torch.Generator().manual_seed(0)
+    batches = [video[torch.randperm(64, generator=shuffle)[:8]] for _ in range(120)]
+    pixels = {"l1_weight": 1.0, "mse_weight": 30.0}
+    alone = training(
+        sizes, lr=4e-3, clip=1.0, total_updates=120, image_gan_weight=0.0, video_gan_weight=0.0, vq_start_step=30,
+        codebook_start="kmeans", lr_schedule="cosine", adam_betas=(0.9, 0.99), **pixels,
+    )  # fmt: skip
+    fit(alone, batches)
+    together = training(
+        sizes, lr=1e-3, clip=1.0, discriminator_iter_start=0, disc_channels=8, image_gan_weight=0.1,
+        video_gan_weight=0.1, gan_feat_weight=0.1, **pixels,
+    )  # fmt: skip
+    together.vqgan.load_state_dict(alone.vqgan.state_dict())
+    before = distance(alone, video)
+    fit(together, batches[:30])
+    assert before < 0.4 * float((video + 0.5).square().mean())  # it has learnt more than that most pixels are black
+    assert distance(together, video) < 1.3 * before
+
+
+@torch.no_grad()
+def distance(module: VQGANTraining, video: Tensor) -> float:
+    """Mean squared difference of a reconstruction in evaluation mode."""
+    rebuilt, _ = module.eval().vqgan(video)
+    return float((rebuilt - video).square().mean())

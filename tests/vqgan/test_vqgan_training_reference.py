@@ -8,6 +8,8 @@ from torch import Tensor
 from vqgan_parts import Recorded, formula_lpips, pixels
 
 from tats import checkpoint, flags, unpickle
+from tats.trainer_config import vqgan_rate
+from tats.vqgan.config import VQGANConfig
 from tats.vqgan.train import CRITIC, GENERATOR, VQGANTraining
 from tats.vqgan.train_config import VQGANTrainConfig
 
@@ -153,3 +155,28 @@ def test_two_batches_of_training(tmp_path):
         x = named(training, key).detach().double().flatten()
         rows.append(torch.stack([x.sum(), x.norm(), x[0], x[-1]]))
     CASE.check("two_batches/state_fingerprint", torch.stack(rows))
+
+
+def test_optimizers_hold_the_published_parameters_in_the_published_order():
+    case = Case("optimizer")
+    config = VQGANTrainConfig(disc_layers=1, disc_channels=2, lr=3e-5)
+    model = VQGANConfig(n_hiddens=2, n_codes=8, embedding_dim=4, downsample=(2, 2, 2), norm_type="batch")
+    training = VQGANTraining(model, config)
+    names = {id(p): name.removeprefix("vqgan.") for name, p in training.named_parameters()}
+    found = []
+    for optimizer in training.configure_optimizers():
+        (group,) = optimizer.param_groups
+        settings = {key: group[key] for key in ("lr", "eps", "weight_decay")}
+        parameters = [names[id(p)] for p in group["params"]]
+        found.append({"type": type(optimizer).__name__, **settings, "betas": [*group["betas"]], "params": parameters})
+    case.check_fact("vqgan", found, case.meta["expected"]["vqgan"]["optimizers"])
+
+
+def test_learning_rate_follows_the_published_rule():
+    case = Case("optimizer")
+    for accumulate, gpus, batch_size, base, result in case.meta["lr_examples"]["vqgan"]:
+        rate, factors = vqgan_rate(base, batch_size, accumulate or 1, gpus)
+        if accumulate is None:  # where the published script fails, nothing is accumulated
+            result = gpus / 8 * batch_size / 4 * base
+        assert f"{rate:.3g}" in factors
+        case.check_fact(f"vqgan lr {accumulate} {gpus} {batch_size} {base}", rate, pytest.approx(result, rel=1e-12))

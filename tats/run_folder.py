@@ -46,8 +46,10 @@ def find_run(config: TrainerConfig, name: str, settings: Any) -> Run:
         UserError: a checkpoint that is missing, damaged or not ours, or `auto` with other settings than before.
     """
     root = Path(config.default_root_dir or Path("runs") / name).expanduser()
-    if root.exists() and not root.is_dir():
-        raise UserError(f"--default_root_dir {root} is a file; name a folder")
+    above = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        reason = "can't be written to" if above.is_dir() else "is a file"
+        raise UserError(f"--default_root_dir {root}: {above} {reason}; name a folder that can be made")
     numbers = [
         int(found[1])
         for entry in sorted(root.glob("version_*"))

@@ -282,6 +282,13 @@ def test_a_checkpoint_of_another_model_is_refused_in_one_line(tmp_path):
         train(tmp_path, OnePlayer(), max_steps=3, resume=str(run / "checkpoints" / "last.ckpt"))
 
 
+@pytest.mark.parametrize("inside", [".", "runs/tiny"])
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path, inside):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(UserError, match=r"--default_root_dir .*taken is a file; name a folder"):
+        train(tmp_path / "taken" / inside)
+
+
 def test_the_settings_beside_a_run_start_it_again(tmp_path):
     _, run = train(tmp_path, max_steps=2, val_check_interval=0.5)
     again = flags.parse(Settings, ["--config", str(run / "config.yaml")])

@@ -12,6 +12,8 @@ from tats.vqgan.draws import Candidates, Draws, total
 DECAY = 0.99  # of the moving averages
 SMOOTHING = 1e-7  # added to every count, so that no code divides by zero
 COMMITMENT = 0.25
+RARE = 1e-3  # added to every count when codes are priced, so that an unused one has a price
+RETIRED = 0.02  # a code chosen less often than this (moving average of counts per update) retires
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,8 @@ class Codebook(nn.Module):
     def __init__(self, n_codes: int, width: int, restart_thres: float = 1.0, restart: bool = True, start: str = "data"):
         super().__init__()
         self.restart_thres, self.restart, self.start = restart_thres, restart, start
+        self.rate = 0.0  # > 0: in training, vectors prefer codes that are used often; see `choose`
+        self.retiring = False  # codes that fell out of use become copies of the one used most
         self.register_buffer("embeddings", torch.randn(n_codes, width))
         self.register_buffer("N", torch.zeros(n_codes))
         self.register_buffer("z_avg", self.embeddings.clone())
@@ -74,7 +78,28 @@ class Codebook(nn.Module):
         if z.ndim != 5 or z.shape[1] != self.embeddings.shape[1]:
             raise ValueError(f"z must be [B, {self.embeddings.shape[1]}, t, h, w], got {tuple(z.shape)}")
         flat = z.detach().movedim(1, -1).flatten(0, 3)  # [B*t*h*w, D]
-        return kernels.nearest_code(flat, self.embeddings).view(z.shape[0], *z.shape[2:])
+        return self.choose(flat).view(z.shape[0], *z.shape[2:])
+
+    @torch.no_grad()
+    def choose(self, flat: Tensor) -> Tensor:
+        """The nearest code of each vector, flat [n, D] -> int64 [n]; in training with a rate, the cheapest.
+
+        The cheapest code minimises squared distance + rate * price. The price of a code is the length of its name, -log of its share of all choices, in units of the batch's mean
+        squared distance: entropy-constrained vector quantisation (P. Chou, T. Lookabaugh, R. Gray, 1989). Places that
+        need no code of their own, such as an empty background, gather in one, which is what a transformer learns
+        easily. Without the price, small differences of vectors that the decoder hardly looks at spread over many codes.
+        """
+        codes = kernels.nearest_code(flat, self.embeddings)
+        if not self.training or self.rate == 0:
+            return codes
+        n = torch.tensor(float(len(flat)), device=flat.device)
+        squares = (flat - self.embeddings[codes]).square().sum()
+        total(n)
+        total(squares)
+        share = (self.N + RARE) / (self.N + RARE).sum()
+        price = self.rate * squares / n * -share.log()  # [K]
+        # one more coordinate, 0 for vectors and sqrt(price) for codes, adds the price to the squared distance
+        return kernels.nearest_code(F.pad(flat, (0, 1)), torch.cat([self.embeddings, price.sqrt()[:, None]], 1))
 
     def lookup(self, codes: Tensor) -> Tensor:
         """codes int64 [B, t, h, w] -> [B, D, t, h, w]"""
@@ -96,7 +121,7 @@ class Codebook(nn.Module):
             flat = z.detach().movedim(1, -1).flatten(0, 3)  # [B*t*h*w, D]
             if self.training and not self.started:
                 self.begin(flat, len(z), draws)
-            codes = self.nearest(z)
+            codes = self.choose(flat).view(z.shape[0], *z.shape[2:])  # [B, t, h, w]
             e = self.lookup(codes)
             commitment = COMMITMENT * F.mse_loss(z, e)
             counts = torch.bincount(codes.flatten(), minlength=self.n_codes).to(flat.dtype)  # [K]
@@ -104,6 +129,7 @@ class Codebook(nn.Module):
                 self.collect(flat, codes.flatten(), counts, len(z), draws)
                 if not hold:
                     self.update()
+            del flat  # a copy of z: it must not add to the peak of what follows
             share = counts / counts.sum()
             perplexity = torch.exp(-(share * torch.log(share + 1e-10)).sum())
             return Quantized(codes, (e - z).detach() + z, commitment, perplexity)
@@ -148,11 +174,14 @@ class Codebook(nn.Module):
         self.z_avg.mul_(DECAY).add_(self._sums, alpha=1 - DECAY)
         n = self.N.sum()
         weights = (self.N + SMOOTHING) / (n + self.n_codes * SMOOTHING) * n  # [K]
-        self.embeddings.copy_(self.z_avg / weights[:, None])
+        torch.div(self.z_avg, weights[:, None], out=self.embeddings)
         if self._candidates is not None:
             fresh = self._candidates.finish(self._draws)  # [K, D]
             unused = self.N.lt(self.restart_thres)
             self.embeddings.copy_(torch.where(unused[:, None], fresh, self.embeddings))
+        if self.retiring:
+            unused = self.N.lt(RETIRED)
+            self.embeddings.copy_(torch.where(unused[:, None], self.embeddings[self.N.argmax()], self.embeddings))
         self._counts = self._sums = self._candidates = None
 
 

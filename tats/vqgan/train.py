@@ -29,6 +29,7 @@ from tats.vqgan.pictures import Schedule, show
 from tats.vqgan.train_config import VQGANTrainConfig
 
 GENERATOR, CRITIC = 0, 1  # the players
+RETIRING = 0.9  # part of the run after which codes that fell out of use retire, with --rate_weight
 
 
 class VQGANTraining(pl.LightningModule):
@@ -66,7 +67,7 @@ class VQGANTraining(pl.LightningModule):
         self.lr = config.lr if lr is None else lr
         self.clip, self.clip_by, self.total_updates = clip, clip_by or "norm", total_updates
         self.vqgan = vqgan or VQGAN(model)
-        self.vqgan.codebook.start = config.codebook_start
+        self.vqgan.codebook.start, self.vqgan.codebook.rate = config.codebook_start, config.rate_weight
         if config.has_critics:
             sizes = (self.vqgan.config.image_channels, config.disc_channels, config.disc_layers)
             self.image_discriminator = Discriminator(2, *sizes)
@@ -183,6 +184,8 @@ class VQGANTraining(pl.LightningModule):
 
     def finish_update(self) -> None:
         """The steps of both players, once the generator's gradients of all batches are there."""
+        late = self.total_updates is not None and self.updates >= RETIRING * self.total_updates
+        self.vqgan.codebook.retiring = late and self.config.rate_weight > 0
         self.move(GENERATOR)
         self.vqgan.codebook.update()
         if self.critics is not None:

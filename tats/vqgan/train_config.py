@@ -28,6 +28,9 @@ class VQGANTrainConfig:
     lr_schedule: str = arg("constant", "learning rate over the run", ["constant", "cosine"])
     warmup_steps: int = arg(0, "steps in which the learning rate rises from 0")
     vq_start_step: int = arg(0, "train without the codebook until this step")
+    rate_weight: float = arg(
+        0.0, "in training, codes cost their rarity times this: fewer codes for what looks alike (0: as published)"
+    )
     codebook_start: str = arg("data", "first codes: vectors of the first batch, or their k-means", ["data", "kmeans"])
     log_images_every: int = arg(750, "batches between two pictures in the log, and at 2, 4, 8 ... 512 (0: none)")
     log_videos_every: int = arg(1500, "batches between two videos in the log, and at 2, 4, 8 ... 512 (0: none)")
@@ -37,6 +40,8 @@ class VQGANTrainConfig:
     }
 
     def __post_init__(self) -> None:
+        if self.rate_weight < 0:
+            raise UserError(f"--rate_weight must not be negative, got {self.rate_weight}")
         for name in ("image_gan_weight", "video_gan_weight", "l1_weight", "mse_weight", "gan_feat_weight"):
             if getattr(self, name) < 0:
                 raise UserError(f"--{name} must not be negative, got {getattr(self, name)}")

@@ -2,10 +2,10 @@
 
 import pytest
 import torch
-
-from tats import kernels
 from tats.kernels.nearest_code.reference import nearest_code_reference
 from tats.kernels.nearest_code.tiled import nearest_code_tiled
+
+from tats import kernels
 
 SIZES = [(1, 1, 1), (63, 64, 3), (100, 1023, 8), (1025, 1024, 16), (1030, 2050, 4), (7, 3000, 256)]  # vectors, codes, D
 

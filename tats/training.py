@@ -177,6 +177,9 @@ def build_trainer(
     own = not module.automatic_optimization  # then Lightning refuses to clip and to accumulate
     if config.refresh_rate:
         watchers = [*watchers, Progress(config.refresh_rate, config.process_position)]
+    strategy = place.strategy
+    if own and updates > 1 and strategy in ("auto", "ddp") and processes(config) > 1:
+        strategy = "ddp_find_unused_parameters_true"  # each player leaves the other's parameters without gradients
     summary = config.enable_model_summary and config.weights_summary is not None
     if summary:
         watchers = [*watchers, ModelSummary(max_depth=-1 if config.weights_summary == "full" else 1)]
@@ -185,7 +188,7 @@ def build_trainer(
         return Trainer(
             accelerator=place.accelerator,
             devices=place.devices,
-            strategy=place.strategy,
+            strategy=strategy,
             num_nodes=config.num_nodes,
             precision=precision(config, place),  # type: ignore[arg-type]
             logger=build_loggers(run.folder, run.step, config.flush_logs_every_n_steps) if config.logger else False,

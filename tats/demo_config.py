@@ -40,12 +40,12 @@ class Size:
 
 SIZES = {
     "full": Size(
-        n_train=1200,
+        n_train=2400,
         n_test=EVALUATED,
         frames=32,
-        vqgan_steps=6000,
-        vqgan_start=1200,
-        gpt_steps=3000,
+        vqgan_steps=4800,
+        vqgan_start=960,
+        gpt_steps=2800,
         n_sample=EVALUATED,
         model={"n_layer": 4, "n_head": 4, "n_embd": 128},
     ),
@@ -93,12 +93,12 @@ def steps(config: DemoConfig) -> list[Step]:
             data_path=data, default_root_dir=vqgan, resolution=RESOLUTION, sequence_length=8, batch_size=8,
             num_workers=0, keep_gb=1, n_hiddens=4, embedding_dim=16, n_codes=1024,
             downsample=(4, 4, 4), norm_type="batch", no_random_restart=True, rate_weight=0.2, image_gan_weight=0,
-            video_gan_weight=0, l1_weight=4, mse_weight=30, lr=0.012, adam_betas=(0.9, 0.99), lr_schedule="cosine", warmup_steps=50, vq_start_step=size.vqgan_start,
-            codebook_start="kmeans", gradient_clip_val=1, precision="bf16", max_steps=size.vqgan_steps,
+            video_gan_weight=0, l1_weight=4, mse_weight=30, lr=0.012, adam_betas=(0.9, 0.99), lr_schedule="cosine",
+            warmup_steps=50, vq_start_step=size.vqgan_start, codebook_start="kmeans", gradient_clip_val=1, precision="bf16", max_steps=size.vqgan_steps,
             log_images_every=0, log_videos_every=0, log_every_n_steps=log, limit_val_batches=4))),
         Step("codes", "turn the clips into codes", "codes", ("-m", "tats", "tokenize", *_flags(
             vqgan_ckpt=vqgan_ckpt, data_path=data, out=f"{out}/codes", resolution=RESOLUTION, sequence_length=FRAMES,
-            window_stride=1, batch_size=64, num_workers=0, keep_gb=1))),
+            window_stride=2, batch_size=64, num_workers=0, keep_gb=1))),
         Step("gpt", "train the transformer", "gpt", ("train_transformer.py", *_flags(
             vqvae=vqgan_ckpt, vtokens=True, data_path=f"{out}/codes", default_root_dir=gpt, **size.model, block_size=0,
             batch_size=16, num_workers=0, lr=0.002, lr_schedule="cosine", warmup_steps=100, optimizer="muon",

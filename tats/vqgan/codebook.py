@@ -84,10 +84,11 @@ class Codebook(nn.Module):
     def choose(self, flat: Tensor) -> Tensor:
         """The nearest code of each vector, flat [n, D] -> int64 [n]; in training with a rate, the cheapest.
 
-        The cheapest code minimises squared distance + rate * price. The price of a code is the length of its name, -log of its share of all choices, in units of the batch's mean
-        squared distance: entropy-constrained vector quantisation (P. Chou, T. Lookabaugh, R. Gray, 1989). Places that
-        need no code of their own, such as an empty background, gather in one, which is what a transformer learns
-        easily. Without the price, small differences of vectors that the decoder hardly looks at spread over many codes.
+        The cheapest code minimises squared distance + rate * price. The price of a code is the length of its name, -log
+        of its share of all choices, in units of the batch's mean squared distance: entropy-constrained vector
+        quantisation (P. Chou, T. Lookabaugh, R. Gray, 1989). Places that need no code of their own, such as an empty
+        background, gather in one, which is what a transformer learns easily. Without the price, small differences of
+        vectors that the decoder hardly looks at spread over many codes.
         """
         codes = kernels.nearest_code(flat, self.embeddings)
         if not self.training or self.rate == 0:

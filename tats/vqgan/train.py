@@ -68,6 +68,8 @@ class VQGANTraining(pl.LightningModule):
         self.clip, self.clip_by, self.total_updates = clip, clip_by or "norm", total_updates
         self.vqgan = vqgan or VQGAN(model)
         self.vqgan.codebook.start, self.vqgan.codebook.rate = config.codebook_start, config.rate_weight
+        if config.channels_last:
+            self.vqgan.to(memory_format=torch.channels_last_3d)
         if config.has_critics:
             sizes = (self.vqgan.config.image_channels, config.disc_channels, config.disc_layers)
             self.image_discriminator = Discriminator(2, *sizes)
@@ -169,6 +171,8 @@ class VQGANTraining(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         video = batch["video"]
+        if self.config.channels_last:
+            video = video.contiguous(memory_format=torch.channels_last_3d)
         self.log("step", float(self.updates))  # the axis of all logs: updates, not steps of both optimizers
         draws = self.draws(GENERATOR)
         terms, rebuilt = self.generator_loss(video, draws, hold=True)

@@ -14,8 +14,8 @@ def main() -> None:
     from tats.gpt.api import sample_codes
 
     sampling.needed(args, "gpt_ckpt", "vqgan_ckpt")
-    network = sampling.network_of(args) if args.compute_fvd else None
     gpt, vqgan = checkpoint.load_pair(args.gpt_ckpt, args.vqgan_ckpt, sampling.device_of(args.draw.device))
+    judge = sampling.judge_of(args, gpt.config, vqgan.config) if args.compute_fvd else None
     videos = sampling.videos_of(gpt.config, args.output, args.draw)
     store = sampling.open_store(args, {"gpt": gpt, "vqgan": vqgan})
 
@@ -25,7 +25,7 @@ def main() -> None:
 
     size = args.data.batch_size
     sampling.make_missing(store, videos, size, make)
-    scores = sampling.score(args, store, vqgan, videos, network) if network else None
+    scores = sampling.score(args, store, vqgan, videos, judge) if judge else None
     name = output.run_name(args.draw.top_k, args.draw.top_p, args.draw.run)
     sampling.write_all(args, store, vqgan, videos, name, size, scores)
 

@@ -46,6 +46,8 @@ class Store:
         self.about = dict(about)
         self.videos: dict[int, Video] = {}
         self.codes: dict[int, np.ndarray] = {}
+        self.scores: dict[str, Any] | None = None  # of an earlier call
+        self.scored = 0  # how many videos they are of
         self._compare()
         for path in sorted(self.folder.glob("codes*.npz")):
             self._read(path)
@@ -66,7 +68,8 @@ class Store:
     def finish(self, wanted: Sequence[Video], scores: Mapping[str, Any] | None = None, **named: Any) -> None:
         """One file of codes instead of one per batch, and the manifest with an entry per video.
 
-        named: more for the entries, each a function of the video (its file, say).
+        named: more for the entries, each a function of the video (its file, say). Without new scores those of an
+        earlier call stay, as long as they are of these very videos.
         """
         shards = sorted(self.folder.glob("codes_*.npz"))
         if shards:
@@ -77,7 +80,7 @@ class Store:
         for video in wanted:
             entry = {"index": video.index, "seed": video.seed, "label": video.label, "class": video.name}
             entries.append(entry | {name: of(video) for name, of in named.items()})
-        self.write_manifest(entries, scores)
+        self.write_manifest(entries, self.scores if scores is None and self.scored == len(entries) else scores)
 
     def write_manifest(self, entries: list[dict], scores: Mapping[str, Any] | None = None) -> None:
         """Write manifest.json, whole or not at all."""
@@ -96,7 +99,8 @@ class Store:
                 raise UserError(f"{self.folder} holds codes without a manifest.json: give another --save")
             return
         try:
-            before = json.loads(path.read_text(encoding="utf-8"))["settings"]
+            manifest = json.loads(path.read_text(encoding="utf-8"))
+            before, self.scores, self.scored = manifest["settings"], manifest.get("scores"), len(manifest["videos"])
         except (json.JSONDecodeError, KeyError, UnicodeDecodeError):
             raise UserError(f"{path} is damaged: delete it with the codes beside it, or give another --save") from None
         changed = [

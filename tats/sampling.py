@@ -3,6 +3,7 @@
 import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +13,17 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tats import checkpoint, flags, output
+from tats.data.module import VideoData
 from tats.flags import UserError
 from tats.gpt.condition import label_id
 from tats.gpt.config import GPTConfig
 from tats.gpt.model import GPT
 from tats.gpt.sample_config import DrawConfig, OutputConfig
 from tats.media import VideoWriter
+from tats.metrics.features import Network, compute, open_network
 from tats.output import Store, Video
 from tats.video import grid, to_frames
+from tats.vqgan.config import VQGANConfig
 from tats.vqgan.model import VQGAN
 
 Make = Callable[[list[Video]], Tensor]  # codes int64 [B, t, h, w] of some videos
@@ -201,10 +205,22 @@ def write_all(
     say(f"codes and manifest: {wanted.save}")
 
 
-def network_of(args: Any) -> Any:
-    """The network that --compute_fvd compares with; None, and a line that says how to get one, if none was given."""
-    from tats.metrics.features import open_network
+@dataclass(frozen=True)
+class Judge:
+    """What --compute_fvd compares the videos with: a network and the real clips."""
 
+    network: Network
+    data: VideoData
+
+
+def judge_of(args: Any, gpt: GPTConfig, vqgan: VQGANConfig) -> Judge | None:
+    """The judge that --compute_fvd asks for; None, and a line that says how to get one, where no network was given.
+
+    Everything is opened here, before videos are made, which takes long.
+
+    Raises:
+        UserError: the network or the data can't be read, or real clips would have another length than the videos.
+    """
     if args.features_ckpt is None and args.i3d_ckpt is None:
         say(
             "--compute_fvd: no score without a network: give --i3d_ckpt FILE for FVD (tats weights list), or "
@@ -213,27 +229,37 @@ def network_of(args: Any) -> Any:
         return None
     if args.data.data_path is None:
         raise UserError("--compute_fvd compares with real clips: --data_path is needed")
-    return open_network(args.features_ckpt, args.i3d_ckpt, device_of(args.draw.device))
-
-
-def score(args: Any, store: Store, vqgan: VQGAN, videos: list[Video], network: Any) -> dict[str, Any]:
-    """Compare the videos with as many clips of the train split, as published."""
-    from tats.data.module import VideoData
-    from tats.metrics.features import compute
-
-    size = args.data.batch_size
+    if args.data.vtokens:
+        raise UserError("--compute_fvd compares pixels: leave --vtokens out and give the videos")
+    frames = gpt.latent_shape[0] * vqgan.downsample[0]
+    if args.data.clip_frames != frames:
+        raise UserError(
+            f"--compute_fvd compares clips of equal length: this transformer makes {frames} frames, real clips would "
+            f"have {args.data.clip_frames}; take --sequence_length {frames * args.data.sample_every_n_frames}"
+        )
+    network = open_network(args.features_ckpt, args.i3d_ckpt, device_of(args.draw.device))
     data = VideoData(args.data, seed=args.draw.seed)
+    data.source("train")
+    return Judge(network, data)
+
+
+def score(args: Any, store: Store, vqgan: VQGAN, videos: list[Video], judge: Judge) -> dict[str, Any]:
+    """Compare the videos with as many clips of the train split, as published; says the score and what limits it."""
+    size = args.data.batch_size
 
     def real() -> Iterator[Tensor]:
         """As many clips as were made, epoch after epoch where the data has fewer."""
         left = len(videos)
-        loader = data.train_loader()
-        for _ in range(math.ceil(left / max(len(loader) * size, 1))):
+        loader = judge.data.train_loader()
+        for _ in range(math.ceil(left / max(len(loader.dataset), 1))):
             for batch in loader:
-                if left > 0:
-                    yield batch["video"][:left]
-                    left -= len(batch["video"])
+                yield batch["video"][:left]
+                left -= len(batch["video"])
+                if left <= 0:
+                    return
 
-    result = compute((frames for _, frames in decoded(store, vqgan, videos, size)), real(), network)
+    result = compute((frames for _, frames in decoded(store, vqgan, videos, size)), real(), judge.network)
     print(result["line"])
+    for note in result["notes"]:
+        print(f"note: {note}")
     return result

@@ -11,8 +11,12 @@ import torch
 from gpt_parts import tiny_gpt
 
 from tats import checkpoint, output
+from tats.data.config import DataConfig
+from tats.data.module import VideoData
+from tats.data.shapes import CLASSES, draw_truth, render
 from tats.flags import UserError
-from tats.media import read_frames
+from tats.media import read_frames, write_video
+from tats.metrics import features
 from tats.output import Store, Video
 from tats.vqgan.config import VQGANConfig
 from tats.vqgan.model import VQGAN
@@ -98,6 +102,56 @@ def test_long_and_hierarchical_videos_from_command_to_file(models, tmp_path):
     run("sample_hierarchical.py", *flags, "--save", tmp_path / "pair", "--sample_length", 8)
     codes = np.load(tmp_path / "pair" / "codes.npz")
     assert codes["codes"].shape == (2, 9, 2, 2) and codes["labels"].tolist() == [1, 1]
+
+
+def test_samples_are_scored_with_a_trained_network(models, tmp_path):
+    for index in range(6):
+        path = tmp_path / "data" / ("test" if index < 2 else "train") / CLASSES[index % 2] / f"{index}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_video(path, render(draw_truth(0, index, label=index % 2), 16), 16)
+    torch.manual_seed(0)
+    network = features.FeatureNet(features.FeatureConfig(("a", "b"))).eval()
+    features.save(network, tmp_path / "features.pt")
+    flags = ["--gpt_ckpt", models / "gpt", "--vqgan_ckpt", models / "vqgan", "--n_sample", 5, "--batch_size", 4]
+    flags += ["--data_path", tmp_path / "data", "--resolution", 8, "--num_workers", 0, "--device", "cpu"]
+    flags += ["--save", tmp_path / "out"]
+    _, said = run("sample_short.py", *flags, "--compute_fvd")
+    hint = [line for line in said.splitlines() if line.startswith("--compute_fvd: no score without a network")]
+    assert len(hint) == 1 and "tats evaluate --train_features" in hint[0]
+    assert "scores" not in json.loads((tmp_path / "out" / "manifest.json").read_text())
+    flags += ["--compute_fvd", "--features_ckpt", tmp_path / "features.pt"]
+    _, said = run("sample_short.py", *flags, code=2)
+    assert "makes 10 frames, real clips would have 16; take --sequence_length 10" in said
+    out, _ = run("sample_short.py", *flags, "--sequence_length", 10, "--save_arrays")
+    scores = json.loads((tmp_path / "out" / "manifest.json").read_text())["scores"]
+    assert out.splitlines()[0] == scores["line"]
+    assert out.startswith(f"FCD-trained {scores['FCD-trained']:.4g}, KCD-trained {scores['KCD-trained']:.4g} (5 gen")
+    assert scores["score"] == "trained-feature Frechet distance (not FVD)" and "FVD" not in scores
+    assert (scores["n_generated"], scores["n_real"]) == (5, 5)  # of four training clips one serves twice
+    assert scores["clip_generated"] == scores["clip_real"] == [10, 8, 8]
+    assert scores["network"]["fingerprint"] == features.fingerprint(network)
+    assert scores["covariance"] == "unbiased (N-1)" and f"note: {scores['notes'][0]}" in out
+    made = np.load(tmp_path / "out" / "numpy_files" / "ucf101" / "topp0.92_topk2048_run0_eval.npy")
+    clips = DataConfig(str(tmp_path / "data"), resolution=8, sequence_length=10, batch_size=4, num_workers=0)
+    loader = VideoData(clips, seed=0).train_loader()
+    real = torch.cat([batch["video"] for _ in range(2) for batch in loader])[:5]
+    expected = features.compute(made, real, network)["FCD-trained"]
+    assert scores["FCD-trained"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_scores_stay_while_they_are_of_the_same_videos(tmp_path):
+    def call(count, scores=None):
+        store = Store(tmp_path, {"top_k": 1}, {})
+        videos = output.spread(count, 0, None)
+        if store.missing(videos):
+            store.add(store.missing(videos), np.zeros((len(store.missing(videos)), 1, 2, 2)))
+        store.finish(videos, scores)
+        return json.loads((tmp_path / "manifest.json").read_text()).get("scores")
+
+    assert call(2) is None
+    assert call(2, {"FVD": 3.0}) == {"FVD": 3.0}
+    assert call(2) == {"FVD": 3.0}
+    assert call(3) is None
 
 
 @pytest.mark.parametrize(

@@ -257,7 +257,10 @@ class NumbersOnly(Callback):
 
 
 class Throughput(Callback):
-    """Logs clips per second and which share of the time training waits for data; the time of tests is left out."""
+    """Logs clips per second and which share of the time training waits for data; the time of tests is left out.
+
+    A module that says how many codes a clip has (`codes_per_clip`) gets codes per second as well.
+    """
 
     def __init__(self, every: int) -> None:
         self.every = every
@@ -289,6 +292,9 @@ class Throughput(Callback):
         took = self.waited + self.worked
         module = trainer.lightning_module
         values = {"speed/clips_per_second": self.clips / took, "speed/waiting_for_data": self.waited / took}
+        per_clip = getattr(module, "codes_per_clip", None)
+        if isinstance(per_clip, int):
+            values["speed/codes_per_second"] = self.clips * per_clip / took
         for name, value in values.items():
             module.log(name, value, on_step=True, on_epoch=False, batch_size=1)
         mark = self.mark

@@ -63,9 +63,9 @@ class TrainerConfig:
     enable_progress_bar: bool = arg(True, "show progress and the time left")
     progress_bar_refresh_rate: int | None = arg(None, "steps between two updates of the progress bar (0: off)")
     process_position: int = arg(0, "line of the progress bar, for several runs in one terminal")
-    enable_model_summary: bool = arg(True, "print the size of the model")
+    enable_model_summary: bool = arg(True, "say how many weights the model has")
     weights_summary: str | None = arg(
-        "top", "how deep the summary goes; none as --no_enable_model_summary", ["top", "full"]
+        "top", "top: one line for it; full: one for every part, too; none: no line", ["top", "full"]
     )
     gpus: int | str | None = arg(None, "GPUs: a number, -1 for all, or a list such as 0,2")
     device: str | None = arg(None, "auto, cpu or cuda, as --accelerator")

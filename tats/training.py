@@ -27,7 +27,6 @@ from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
-from pytorch_lightning.callbacks import ModelSummary
 from pytorch_lightning.plugins.io import TorchCheckpointIO
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader
@@ -115,6 +114,9 @@ def fit(
     watchers += [keeper] if keeping else []
     trainer = build_trainer(module, config, place, run, watchers)
     check_intervals(config, train_loader)
+    if config.enable_model_summary and config.weights_summary is not None:
+        for line in sizes(module, full=config.weights_summary == "full"):
+            say(line)
     if config.overfit_batches:
         train_loader = first_batches(train_loader, config.overfit_batches)
     try:
@@ -130,6 +132,24 @@ def fit(
     if not config.fast_dev_run:
         say(f"trained up to step {step_of(trainer)}: {run.folder}")
     return run.folder
+
+
+def sizes(module: LightningModule, full: bool = False) -> list[str]:
+    """One line: the models of `module`, their weights in millions, how many of them are trained. `full`: a line for
+    each of their parts that has weights of its own as well."""
+    models = {name: _weights(part) for name, part in module.named_children() if _weights(part)}
+    total, trained = sum(models.values()), sum(p.numel() for p in module.parameters() if p.requires_grad)
+    share = "all of them trained" if trained == total else f"{trained / 1e6:.2f} million of them trained"
+    listed = " + ".join(f"{name} {count / 1e6:.2f}" for name, count in models.items())
+    lines = [f"model: {listed} million weights, {share}"]
+    if full:
+        parts = [(name, list(part.parameters(recurse=False))) for name, part in module.named_modules()]
+        lines += [f"  {name}: {sum(p.numel() for p in own):,} weights" for name, own in parts if own]
+    return lines
+
+
+def _weights(model: torch.nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
 
 
 def leave(number: int, last: Path | None, trainer: Trainer, command: str | None) -> int:
@@ -180,9 +200,6 @@ def build_trainer(
     strategy = place.strategy
     if own and updates > 1 and strategy in ("auto", "ddp") and processes(config) > 1:
         strategy = "ddp_find_unused_parameters_true"  # each player leaves the other's parameters without gradients
-    summary = config.enable_model_summary and config.weights_summary is not None
-    if summary:
-        watchers = [*watchers, ModelSummary(max_depth=-1 if config.weights_summary == "full" else 1)]
     every_epoch = 1 if config.reload_dataloaders_every_epoch else config.reload_dataloaders_every_n_epochs
     try:
         return Trainer(
@@ -214,7 +231,7 @@ def build_trainer(
             log_every_n_steps=config.log_every_n_steps,
             enable_checkpointing=config.enable_checkpointing and not config.fast_dev_run,
             enable_progress_bar=bool(config.refresh_rate),
-            enable_model_summary=summary,
+            enable_model_summary=False,  # `sizes` says it, whatever the precision
             use_distributed_sampler=config.use_distributed_sampler,
             deterministic=config.deterministic,  # type: ignore[arg-type]
             benchmark=config.benchmark,

@@ -14,6 +14,7 @@ from training_parts import OnePlayer, Settings, TwoPlayers, config, fit_clips, n
 
 from tats import flags
 from tats.flags import UserError
+from tats.training import sizes
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -241,6 +242,30 @@ def test_speed_and_waiting_are_logged(tmp_path):
     assert len(rows) == 4
     assert all(float(row["speed/clips_per_second"]) > 0 for row in rows)
     assert all(0 <= float(row["speed/waiting_for_data"]) <= 1 for row in rows)
+    assert "speed/codes_per_second" not in rows[0]
+
+
+def test_codes_per_second_follow_from_clips_per_second(tmp_path):
+    module = OnePlayer()
+    module.codes_per_clip = 20
+    _, run = train(tmp_path, module, max_steps=2)
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["speed/clips_per_second"]]
+    assert len(rows) == 2
+    for row in rows:
+        assert float(row["speed/codes_per_second"]) == pytest.approx(20 * float(row["speed/clips_per_second"]))
+
+
+def test_one_line_says_how_many_weights_there_are(tmp_path, capsys):
+    module = TwoPlayers()
+    module.line.weight.requires_grad_(False)
+    train(tmp_path / "top", module, max_steps=1, enable_model_summary=True, precision="bf16")
+    said = capsys.readouterr().err
+    assert "model: line 0.00 + other 0.00 million weights, 0.00 million of them trained" in said
+    assert "summary" not in said and "line: 4 weights" not in said
+    assert sizes(OnePlayer()) == ["model: line 0.00 million weights, all of them trained"]
+    train(tmp_path / "full", TwoPlayers(), max_steps=1, enable_model_summary=True, weights_summary="full")
+    assert "  other: 4 weights" in capsys.readouterr().err
 
 
 SLOW = """

@@ -1,7 +1,6 @@
 """Training the transformer: codes from the frozen VQGAN or from files, the loss, the optimizer, what is logged."""
 
 import math
-import time
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
@@ -66,9 +65,11 @@ class GPTTraining(pl.LightningModule):
         self.extra = dict(extra or {})
         self.compiled = [torch.compile(gpt)] if config.compile else []  # a list: no second name in the state dict
         self.used: Tensor | None = None  # how often each code occurred since the last line of the log
-        self.waited = self.worked = 0.0
-        self.codes_done = 0
-        self.at = time.perf_counter()
+
+    @property
+    def codes_per_clip(self) -> int:
+        """Codes that one clip has: what the speed in codes per second is reckoned from."""
+        return math.prod(self.gpt.config.latent_shape)
 
     # ---- batches -> codes and condition
 
@@ -144,13 +145,12 @@ class GPTTraining(pl.LightningModule):
         return keep, random
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
-        """The loss of one batch; logs it with accuracies, speed and use of the codebook."""
+        """The loss of one batch; logs it with accuracies, and counts the codes that occur."""
         value, acc1, acc5, codes = self.step(batch)
         self.log_dict({"train/acc1": acc1, "train/acc5": acc5}, on_step=True)
         self.log("train/loss", value, prog_bar=True, on_step=True)
         counts = torch.bincount(codes.flatten(), minlength=self.gpt.config.n_codes)
         self.used = counts if self.used is None else self.used + counts
-        self.codes_done += codes.numel()
         return value
 
     def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
@@ -159,34 +159,15 @@ class GPTTraining(pl.LightningModule):
         self.log("val/loss", value, prog_bar=True, sync_dist=True, batch_size=len(codes))
         self.log_dict({"val/acc1": acc1, "val/acc5": acc5}, sync_dist=True, batch_size=len(codes))
 
-    # ---- speed
-
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """What has passed since the last batch was spent waiting for this one."""
-        now = time.perf_counter()
-        self.waited, self.at = self.waited + now - self.at, now
-
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Now and then: codes per second, share of time waiting for data, share of the codebook in use."""
-        now = time.perf_counter()
-        self.worked, self.at = self.worked + now - self.at, now
+        """Now and then: the share of the codebook in use, and its perplexity."""
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self.used is None or (batch_idx + 1) % max(every, 1):
             return
-        total, shares = self.waited + self.worked, self.used.double() / self.used.sum()
-        self.log("train/codes_per_second", self.codes_done * self.trainer.world_size / total)
-        self.log("train/waiting_for_data", self.waited / total)
+        shares = self.used.double() / self.used.sum()
         self.log("train/codes_used", (self.used > 0).float().mean())
         self.log("train/code_perplexity", torch.exp(-(shares * torch.log(shares + 1e-10)).sum()).float())
-        self.waited, self.worked, self.codes_done, self.used = 0.0, 0.0, 0, None
-
-    def on_validation_end(self) -> None:
-        """Time of testing counts as neither waiting nor working."""
-        self.at = time.perf_counter()
-
-    def on_train_start(self) -> None:
-        """The clock starts."""
-        self.at = time.perf_counter()
+        self.used = None
 
     # ---- optimizer and checkpoint
 

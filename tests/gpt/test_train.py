@@ -81,6 +81,7 @@ def test_every_nth_latent_frame_of_a_clip_is_kept():
 def test_training_learns_and_stores_the_transformer_alone():
     gpt = tiny_gpt((2, 2, 2)).float()
     module, batch = GPTTraining(gpt, GPTTrainConfig(), 1e-2), batch_of(gpt)
+    assert module.codes_per_clip == 8
     optimizer = module.configure_optimizers()
     before = module.step(batch)[0]
     for _ in range(30):

@@ -12,11 +12,11 @@ VERBS = {  # verb -> (module, what it does)
     "shapes": ("tats.data.shapes", "write the embedded dataset: moving shapes with label, caption, sound and truth"),
     "tokenize": ("tats.tokenize", "write the codes of a dataset once, to train from them"),
     "reconstruct": ("tats.reconstruct", "send a folder through a VQGAN: side by side, PSNR, SSIM, use of the codebook"),
-    "evaluate": ("tats.evaluate", "judge samples: by the laws of the embedded dataset, or by distances of features"),
+    "evaluate": ("tats.evaluate", "train a feature network on your classes, and score clips with it or with I3D"),
     "convert": ("tats.convert", "turn a checkpoint into a folder with safetensors"),
-    "weights": ("tats.weights", "list, fetch and check published weights"),
+    "weights": ("tats.weights", "list published weights, or fetch and check them"),
     "report": ("tats.report", "make one self-contained page of a run"),
-    "demo": ("tats.demo", "what `make demo` runs"),
+    "demo": ("tats.demo", "train both models on the embedded dataset, sample, judge, show it all on a page"),
 }
 
 
@@ -39,7 +39,7 @@ def start(argv: Sequence[str]) -> Any:
         return 0
     verb, rest = argv[0], list(argv[1:])
     if verb not in VERBS:
-        raise UserError(f"unknown verb '{verb}'{flags.nearest(verb, VERBS)}; there are {', '.join(VERBS)}")
+        raise UserError(f"unknown verb '{verb}'{flags.nearest(verb, VERBS)} (verbs: {', '.join(VERBS)})")
     sys.argv = [f"tats {verb}", *rest]
     return importlib.import_module(VERBS[verb][0]).main(rest)
 

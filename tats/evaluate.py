@@ -41,7 +41,7 @@ class EvaluateConfig:
     feature_steps: int = arg(300, "training steps of the feature network, 32 clips each")
     feature_clips: int = arg(2000, "clips that it learns from, at most; of 16 frames each they take 100 MB")
     seed: int = arg(0, "seed of the training")
-    device: str | None = arg(None, "cpu, cuda, ...; without it, a GPU if there is one")
+    device: str | None = arg(None, "cpu, cuda, ...; none: a GPU when there is one")
     data: DataConfig = field(default_factory=DataConfig)
 
     def __post_init__(self) -> None:

@@ -212,7 +212,7 @@ def _right(flag: "Flag") -> str:
         text += f" [{', '.join(map(show, flag.choices))}]"
     if flag.default is REQUIRED:
         return f"{text} (required)"
-    return f"{text} (default: {show(flag.default) or repr(flag.default)})"
+    return f"{text} (default: {show(flag.default)})" if flag.default != "" else text
 
 
 def _entry(left: str, right: str, width: int) -> list[str]:

@@ -119,7 +119,7 @@ def test_help_is_grouped_and_shows_defaults(script):
     titles = [line for line in done.stdout.splitlines() if line.endswith(":") and not line.startswith(" ")]
     assert len(titles) >= 2, titles
     flags = done.stdout.count("\n  --")
-    assert done.stdout.count("(default:") + done.stdout.count("(required)") >= 0.8 * flags
+    assert sum(done.stdout.count(each) for each in ("(default:", "(required)", "(needed)")) >= 0.8 * flags
 
 
 @pytest.mark.parametrize("script", SCRIPTS)

@@ -1,4 +1,5 @@
-"""The flags that say what a clip is and where it comes from. Imports nothing but `tats.flags`."""
+"""The flags that say what a clip is and where it comes from: those of both training scripts, of sample_short.py and
+of several verbs. Imports nothing but `tats.flags`."""
 
 import math
 from dataclasses import dataclass
@@ -8,7 +9,7 @@ from tats.flags import UserError, arg
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where the clips come from and how they are cut. Flags of both training scripts and of sample_short.py."""
+    """Where the clips come from and how they are cut."""
 
     data_path: str | None = arg(None, "folder with train/ and test/, or an HDF5 file, or a folder of code shards")
     sequence_length: int = arg(16, "frames of a clip, before --sample_every_n_frames")
@@ -21,7 +22,7 @@ class DataConfig:
     num_workers: int = arg(8, "processes that load clips, at most one per processor core; 0: none but the main one")
     keep_gb: float = arg(0.0, "memory, in each loading process, for videos that are decoded once and kept (0: none)")
     worker_start: str | None = arg(
-        None, "how these processes start; not given: as Python does here", ["fork", "spawn", "forkserver"]
+        None, "how these processes start; none: as Python does here", ["fork", "spawn", "forkserver"]
     )
     image_folder: bool = arg(False, "--data_path holds folders of pictures, one folder per video")
     test_share: float = arg(0.1, "with --image_folder and no train/ and test/: share of the folders that tests")
@@ -37,7 +38,7 @@ class DataConfig:
     check_videos: str = arg(
         "ends", "what is decoded of a video file when it is indexed: its ends, or all of it", ["ends", "all"]
     )
-    index_workers: int | None = arg(None, "processes that index video files; not given: one per processor core")
+    index_workers: int | None = arg(None, "processes that index video files; none: one per processor core")
 
     def __post_init__(self) -> None:
         for name in ("sequence_length", "resolution", "sample_every_n_frames", "batch_size", "spatial_length"):

@@ -17,7 +17,7 @@ class ShapesConfig:
     fps: int = arg(16, "frames per second")
     seed: int = arg(0, "equal seeds give equal pixels")
     sound: bool = arg(True, "a click at every reflection, as AAC; --no_sound leaves the track out")
-    num_workers: int | None = arg(None, "processes that write; by default one for each processor")
+    num_workers: int | None = arg(None, "processes that write (none: one for each processor core)")
 
     def __post_init__(self) -> None:
         for name in ("n_train", "n_test", "seed"):

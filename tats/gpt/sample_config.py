@@ -11,7 +11,7 @@ from tats.flags import UserError, arg
 class DrawConfig:
     """How codes are drawn."""
 
-    top_k: int | None = arg(2048, "draw among the k most likely codes; 1: always the best, 0: all")
+    top_k: int | None = arg(2048, "draw among the k most likely codes; 1: always the likeliest, 0: all")
     top_p: float | None = arg(0.92, "draw among the most likely codes that sum up to this probability; 1: all")
     temperature: float = arg(1.0, "above 1 more varied, below 1 more certain")
     top_k_init: int | None = arg(None, "--top_k of the first latent frames (none: as the rest)")
@@ -22,7 +22,7 @@ class DrawConfig:
     precision: str = arg("fp32", "number format of the transformer", ["fp32", "bf16", "fp16"])
     seed: int = arg(0, "seed of the first video; the others count on")
     run: int = arg(0, "shifts the seeds by a million each, and stands in the names of files")
-    device: str | None = arg(None, "cpu, cuda, ...; none: a GPU if there is one")
+    device: str | None = arg(None, "cpu, cuda, ...; none: a GPU when there is one")
 
     def __post_init__(self) -> None:
         for name, value in (("top_k", self.top_k), ("top_k_init", self.top_k_init)):
@@ -77,8 +77,8 @@ class LongOutputConfig(OutputConfig):
 class ShortConfig:
     """Makes clips of the length a transformer was trained on, and judges them."""
 
-    gpt_ckpt: str = arg("", "checkpoint of the transformer")
-    vqgan_ckpt: str = arg("", "checkpoint of the VQGAN whose codes it makes")
+    gpt_ckpt: str = arg("", "checkpoint of the transformer (needed)")
+    vqgan_ckpt: str = arg("", "checkpoint of the VQGAN whose codes it makes (needed)")
     compute_fvd: bool = arg(False, "compare with clips of --data_path; needs --i3d_ckpt or --features_ckpt")
     i3d_ckpt: str | None = arg(None, "weights of I3D: the score is FVD")
     features_ckpt: str | None = arg(None, "a network of `tats evaluate --train_features`: the score has its own name")
@@ -95,8 +95,8 @@ class ShortConfig:
 class LongConfig:
     """Makes videos of any length with a sliding window."""
 
-    gpt_ckpt: str = arg("", "checkpoint of the transformer")
-    vqgan_ckpt: str = arg("", "checkpoint of the VQGAN whose codes it makes")
+    gpt_ckpt: str = arg("", "checkpoint of the transformer (needed)")
+    vqgan_ckpt: str = arg("", "checkpoint of the VQGAN whose codes it makes (needed)")
     sample_length: int = arg(256, "latent frames of a video")
     sample_resolution: int | None = arg(
         None, "rows and columns of codes, beyond the trained ones with --vtokens_pos models (none: as trained)"
@@ -128,9 +128,9 @@ class HierarchicalOutputConfig(LongOutputConfig):
 class HierarchicalConfig:
     """Makes long videos: coarse frames first, then the frames between them."""
 
-    ckpt1: str = arg("", "checkpoint of the coarse transformer", aliases=("CKPT1",))
-    ckpt2: str = arg("", "checkpoint of the transformer that fills in frames", aliases=("CKPT2",))
-    vqgan: str = arg("", "checkpoint of the VQGAN whose codes both make")
+    ckpt1: str = arg("", "checkpoint of the coarse transformer (needed)", aliases=("CKPT1",))
+    ckpt2: str = arg("", "checkpoint of the transformer that fills in frames (needed)", aliases=("CKPT2",))
+    vqgan: str = arg("", "checkpoint of the VQGAN whose codes both make (needed)")
     sample_length: int = arg(64, "latent frames of a video after the first; must end on a coarse one")
     sample_resolution: int | None = arg(None, "rows and columns of codes, as trained")
     temporal_sample_pos: int = arg(1, "coarse frames that the coarse transformer sees of what it made before")
@@ -141,11 +141,11 @@ class HierarchicalConfig:
 
 @dataclass(frozen=True)
 class AudioConfig:
-    """Makes videos from sound."""
+    """Makes videos from sound. Sound files are not read yet: the script says what there is instead."""
 
-    gpt_ckpt: str = arg("", "checkpoint of the transformer")
-    vqgan_ckpt: str = arg("", "checkpoint of the VQGAN whose codes it makes")
-    stft_vqgan_ckpt: str = arg("", "checkpoint of the VQGAN of sounds")
+    gpt_ckpt: str = arg("", "checkpoint of the transformer (needed)")
+    vqgan_ckpt: str = arg("", "checkpoint of the VQGAN whose codes it makes (needed)")
+    stft_vqgan_ckpt: str = arg("", "checkpoint of the VQGAN of sounds (needed)")
     data_path: str = arg("./dataset/AudioSet_Dataset/stft", "folder with the sounds, as STFT")
     save: str = arg("./results/tats", "folder that receives everything")
     n_sample: int = arg(2048, "videos altogether")

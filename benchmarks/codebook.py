@@ -8,9 +8,7 @@ processor time, because other programs share this machine; the order of the two 
 fresh process each, above what it holds before the step. Nothing is timed before the codes agree.
 """
 
-import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -20,10 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.tables import store
 from tats import flags
 from tats.flags import arg
 
-RESULTS = Path(__file__).parent / "results" / "codebook.json"
 DECAY, SMOOTHING = 0.99, 1e-7
 
 
@@ -35,7 +35,6 @@ class Config:
     n_codes: int = arg(16384, "size of the codebook")
     width: int = arg(256, "width of a vector")
     rounds: int = arg(5, "timed rounds after one that is thrown away")
-    out: str = arg(str(RESULTS), "file for the results")
     probe: str | None = arg(None, "print the peak memory of one step: published or ours", ["published", "ours"])
 
 
@@ -153,26 +152,41 @@ def memory(field: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
-def machine() -> dict[str, Any]:
-    """What the numbers belong to."""
+def matrix_rate() -> float:
+    """Billions of operations per second of a float32 matrix product of 1024 x 1024, one thread."""
     import torch
 
-    models = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
-    ]
     a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
     rates = []
     for _ in range(10):
         start = time.process_time()
         a @ b
         rates.append(2 * 1024**3 / (time.process_time() - start) / 1e9)
-    return {
-        "processor": models[0] if models else platform.processor(),
-        "cores": os.cpu_count(),
-        "torch": torch.__version__,
-        "clock": "process_time, 1 thread",
-        "gflops_of_a_matrix_product": max(rates),
-    }
+    return max(rates)
+
+
+def keep(results: Sequence[dict[str, Any]], config: Config, load: Sequence[float]) -> None:
+    """Store the results and the table that documents show of them."""
+    columns = ["vectors", "published, s", "ours, s", "times faster", "published, MiB", "ours, MiB", "codes that differ"]
+    rows = [
+        [
+            r["vectors"],
+            r["seconds"]["published"]["median"],
+            r["seconds"]["ours"]["median"],
+            r["ratio_of_medians"],
+            round(r["peak_mib"]["published"]),
+            round(r["peak_mib"]["ours"]),
+            r["codes_that_differ"],
+        ]
+        for r in results
+    ]
+    note = (
+        f"One training step of a codebook of {config.n_codes} codes of {config.width} numbers, one thread, processor "
+        f"time, median of {config.rounds} rounds in turn; memory above the inputs, each in a fresh process; load of the "
+        f"machine {load[0]:.1f} before and {load[1]:.1f} after"
+    )
+    details = {"results": list(results), "load": list(load), "matrix_product_gflops": matrix_rate()}
+    store("codebook", columns, rows, command="python benchmarks/codebook.py", note=note, details=details)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -186,14 +200,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     torch.set_num_threads(1)
     load = os.getloadavg()[0]
     results = [compare(n, config) for n in config.sizes]
-    content = {
-        "what": f"one training step of a codebook of {config.n_codes} x {config.width}, published way and ours",
-        "command": "python benchmarks/codebook.py",
-        "machine": machine(),
-        "load_before_and_after": [load, os.getloadavg()[0]],
-        "results": results,
-    }
-    Path(config.out).write_text(json.dumps(content, indent=1) + "\n")
+    keep(results, config, [load, os.getloadavg()[0]])
     for r in results:
         print(
             f"{r['vectors']} vectors: {r['ratio_of_medians']:.2f} times faster, {r['peak_mib']['ours']:.0f} MiB "

@@ -15,8 +15,6 @@ _PUBLIC = {
     "load_transformer": "tats.checkpoint",
     "load_pair": "tats.checkpoint",
     "save": "tats.checkpoint",
-    "encode_stream": "tats.vqgan.stream",
-    "decode_stream": "tats.vqgan.stream",
     "sample_codes": "tats.gpt.api",
     "sample_long_codes": "tats.gpt.api",
     "sample_wide_codes": "tats.gpt.api",

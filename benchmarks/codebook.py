@@ -182,8 +182,8 @@ def keep(results: Sequence[dict[str, Any]], config: Config, load: Sequence[float
     ]
     note = (
         f"One training step of a codebook of {config.n_codes} codes of {config.width} numbers, one thread, processor "
-        f"time, median of {config.rounds} rounds in turn; memory above the inputs, each in a fresh process; load of the "
-        f"machine {load[0]:.1f} before and {load[1]:.1f} after"
+        f"time, median of {config.rounds} rounds in turn; memory above the inputs, each in a fresh process; load "
+        f"of the machine {load[0]:.1f} before and {load[1]:.1f} after"
     )
     details = {"results": list(results), "load": list(load), "matrix_product_gflops": matrix_rate()}
     store("codebook", columns, rows, command="python benchmarks/codebook.py", note=note, details=details)

@@ -3,7 +3,7 @@
     python benchmarks/demo.py            # runs the demo anew on this machine (a quarter of an hour on 2 cores)
     python benchmarks/demo.py --stored   # takes the numbers of the last run from runs/demo/demo.json
 
-Writes benchmarks/results/demo_times.json, demo_scores.json and demo_classes.json; then fill the tables with
+Writes benchmarks/results/demo_times.json, demo_scores.json, demo_classes.json and docs/images/demo.png; then fill the tables with
 python benchmarks/tables.py.
 """
 
@@ -16,17 +16,43 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from benchmarks.tables import store  # noqa: E402
+from tats.demo_config import CHECKPOINT  # noqa: E402
 from tats.metrics.counts import Count  # noqa: E402
 
 COMMAND = "make demo FRESH=1"
 TITLES = {
-    "data": "write the dataset: 1200 + 240 video files",
+    "data": "write the dataset: 2400 + 240 video files",
     "vqgan": "train the VQGAN",
     "codes": "turn all clips into codes",
     "gpt": "train the transformer",
     "samples": "sample 240 clips",
     "judge": "judge everything, write the page",
 }
+
+
+def picture() -> None:
+    """docs/images/demo.png: frames 0, 5, 10 and 15 of the first sample of each class, three classes a row."""
+    import imageio.v3 as imageio
+    import numpy as np
+    import torch
+
+    from tats import checkpoint
+    from tats.video import to_frames
+
+    runs = ROOT / "runs" / "demo"
+    vqgan = checkpoint.load_vqgan(f"{runs}/vqgan{CHECKPOINT}")
+    with np.load(runs / "samples" / "codes.npz", allow_pickle=False) as file:
+        codes, labels = file["codes"], file["labels"].tolist()
+    first = torch.from_numpy(codes[[labels.index(label) for label in sorted(set(labels))]]).long()
+    with torch.inference_mode():
+        clips = to_frames(vqgan.decode(first))[:, ::5].numpy()  # [12, 4, H, W, 3]
+    large = clips.repeat(2, axis=2).repeat(2, axis=3)
+    framed = np.pad(large, ((0, 0), (0, 0), (1, 1), (1, 1), (0, 0)), constant_values=60)
+    strips = [np.concatenate([*clip, np.full_like(clip[0][:, :8], 255)], axis=1) for clip in framed]
+    rows = [np.concatenate(strips[at : at + 3], axis=1)[:, :-8] for at in range(0, len(strips), 3)]
+    target = ROOT / "docs" / "images" / "demo.png"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    imageio.imwrite(target, np.concatenate(rows, axis=0))
 
 
 def main() -> None:
@@ -65,6 +91,7 @@ def main() -> None:
         [name.replace("_", " "), str(Count(*row["right_object"])), str(Count(*row["valid"]))]
         for name, row in result["classes"].items()
     ]
+    picture()
     store("demo_classes", ["class", "right object", "valid"], classes, command=COMMAND)
 
 

@@ -69,7 +69,7 @@ class VQGANTraining(pl.LightningModule):
         self.vqgan = vqgan or VQGAN(model)
         self.vqgan.codebook.start, self.vqgan.codebook.rate = config.codebook_start, config.rate_weight
         if config.channels_last:
-            self.vqgan.to(memory_format=torch.channels_last_3d)
+            self.vqgan.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         if config.has_critics:
             sizes = (self.vqgan.config.image_channels, config.disc_channels, config.disc_layers)
             self.image_discriminator = Discriminator(2, *sizes)

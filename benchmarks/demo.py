@@ -3,8 +3,8 @@
     python benchmarks/demo.py            # runs the demo anew on this machine (a quarter of an hour on 2 cores)
     python benchmarks/demo.py --stored   # takes the numbers of the last run from runs/demo/demo.json
 
-Writes benchmarks/results/demo_times.json, demo_scores.json, demo_classes.json and docs/images/demo.png; then fill the tables with
-python benchmarks/tables.py.
+Writes benchmarks/results/demo_times.json, demo_scores.json, demo_classes.json and docs/images/demo.png; then fill the
+tables with python benchmarks/tables.py.
 """
 
 import json

@@ -158,10 +158,11 @@ class Codebook(nn.Module):
         else:
             self._counts += counts
             self._sums += sums
-        if self.restart:
+        if self.restart and not self.retiring:
             if self._candidates is None:
                 self._candidates = Candidates(self.n_codes, "restart")
-            self._candidates.add(flat, clips, draws)
+            badly = (flat - self.embeddings[codes]).square().sum(1) if self.rate > 0 else None  # [n]
+            self._candidates.add(flat, clips, draws, badly)
         self._draws = draws
 
     @torch.no_grad()
@@ -179,11 +180,26 @@ class Codebook(nn.Module):
         if self._candidates is not None:
             fresh = self._candidates.finish(self._draws)  # [K, D]
             unused = self.N.lt(self.restart_thres)
-            self.embeddings.copy_(torch.where(unused[:, None], fresh, self.embeddings))
+            if self.rate > 0:
+                self.place(fresh, unused)
+            else:
+                self.embeddings.copy_(torch.where(unused[:, None], fresh, self.embeddings))
         if self.retiring:
             unused = self.N.lt(RETIRED)
             self.embeddings.copy_(torch.where(unused[:, None], self.embeddings[self.N.argmax()], self.embeddings))
         self._counts = self._sums = self._candidates = None
+
+    def place(self, fresh: Tensor, unused: Tensor) -> None:
+        """Give unused codes the vectors that are represented worst, with a count that makes them affordable.
+
+        fresh [K, D], drawn by their squared distance; unused bool [K]. Random vectors would mostly be of what has many
+        codes already, and with a count of zero nothing could pay for them.
+        """
+        rows = fresh[unused.cumsum(0).sub_(1).clamp_(min=0)]  # the first of them, one after the other
+        count = torch.full_like(self.N, self.restart_thres)
+        self.embeddings.copy_(torch.where(unused[:, None], rows, self.embeddings))
+        self.z_avg.copy_(torch.where(unused[:, None], rows * self.restart_thres, self.z_avg))
+        self.N.copy_(torch.where(unused, count, self.N))
 
 
 def cluster(flat: Tensor, codes: Tensor, rounds: int = 20) -> tuple[Tensor, Tensor]:

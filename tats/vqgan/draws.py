@@ -65,8 +65,10 @@ class Candidates:
         self.ids = torch.empty(0, dtype=torch.long)
         self.rows: Tensor | None = None  # [kept, D], in the order of `keys`
 
-    def add(self, flat: Tensor, clips: int, draws: Draws) -> None:
+    def add(self, flat: Tensor, clips: int, draws: Draws, weights: Tensor | None = None) -> None:
         """Take one batch into account.  flat [n, D]: the vectors of this process's `clips` clips, clip after clip.
+
+        weights [n], not negative: how likely each is drawn; None: all alike.
 
         Every process must bring equally many. Clip i of process r counts as number `i * processes + r`, the order in
         which a distributed sampler deals them out.
@@ -74,7 +76,13 @@ class Candidates:
         rank, world = processes()
         per_clip = len(flat) // clips
         first, new = self.clips * per_clip, clips * world * per_clip
-        keys = torch.cat([self.keys, draws.keys(self.purpose, first, new)])
+        drawn = draws.keys(self.purpose, first, new)  # uniform
+        if weights is not None:  # times of exponential clocks: the first to ring is drawn with its share of the weights
+            everywhere = torch.zeros(clips, world, per_clip, dtype=torch.double, device=flat.device)
+            everywhere[:, rank] = weights.double().view(clips, per_clip)
+            total(everywhere)
+            drawn = -torch.log1p(-drawn) / everywhere.flatten().cpu().clamp(min=1e-30)
+        keys = torch.cat([self.keys, drawn])
         ids = torch.cat([self.ids, torch.arange(first, first + new)])
         keep = keys.topk(min(self.count, len(keys)), largest=False).indices
         kept = len(self.keys)

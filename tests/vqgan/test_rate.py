@@ -3,6 +3,7 @@
 import torch
 
 from tats.vqgan.codebook import RARE, Codebook
+from tats.vqgan.draws import Draws
 
 
 def world(rate: float) -> tuple[Codebook, torch.Tensor]:
@@ -47,3 +48,26 @@ def test_codes_out_of_use_retire_to_the_one_used_most():
     book.train()(z)  # its average falls below the limit
     assert torch.equal(book.embeddings[1], book.embeddings[0])
     assert book.eval().nearest(z).flatten().tolist() == [0, 2]
+
+
+def test_unused_codes_start_anew_where_vectors_are_represented_worst():
+    book = Codebook(4, 2, restart_thres=0.5)
+    book.embeddings.copy_(torch.tensor([[0.0, 0.0], [9.0, 9.0], [8.0, 8.0], [0.1, 0.0]]))
+    book.N.copy_(torch.tensor([100.0, 0.0, 0.0, 50.0]))
+    book.z_avg.copy_(book.embeddings * book.N[:, None])
+    book.rate = 0.2
+    z = torch.zeros(1, 2, 2, 2, 2)  # seven vectors on a code, one far from all of those in use
+    z[0, :, 1, 1, 1] = torch.tensor([-3.0, 0.0])
+    book.train()(z, Draws(seed=0))
+    placed = book.embeddings[(book.N == 0.5).nonzero()[:, 0]]
+    assert len(placed) == 2
+    assert torch.equal(placed[0], torch.tensor([-3.0, 0.0]))  # drawn first: the others have no distance at all
+    assert torch.allclose(book.z_avg[book.N == 0.5], placed * 0.5)
+
+
+def test_codes_that_retire_do_not_start_anew():
+    book, z = world(0.2)
+    book.restart, book.restart_thres, book.retiring = True, 0.5, True
+    book.N[1] = 0.01
+    book.train()(z)
+    assert torch.equal(book.embeddings[1], book.embeddings[0]) and book.N[1] < 0.02

@@ -19,7 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
-from tats.flags_values import REQUIRED, UserError, convert, describe, existing_path, length, nearest, show
+from tats.flags_values import REQUIRED, UserError, convert, describe, existing_path, length, nearest, new_folder, show
 
 __all__ = [
     "REQUIRED",
@@ -28,6 +28,7 @@ __all__ = [
     "existing_path",
     "from_dict",
     "nearest",
+    "new_folder",
     "parse",
     "run",
     "save_yaml",

@@ -51,6 +51,20 @@ def existing_path(path: str | Path, flag: str) -> Path:
     raise UserError(f"{flag} {path}: no such file or folder{hint}")
 
 
+def new_folder(path: str | Path, flag: str) -> Path:
+    """`path` as a folder that is there now, made with its parents where it was missing.
+
+    Raises:
+        UserError: naming `flag`, the path and why it can't be made.
+    """
+    wanted = Path(path).expanduser()
+    try:
+        wanted.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{flag} {path}: this folder can't be made ({error.strerror}); name another one") from None
+    return wanted
+
+
 def is_union(kind: Any) -> bool:
     """True for `X | Y` and `Optional[X]`."""
     return typing.get_origin(kind) in (Union, types.UnionType)

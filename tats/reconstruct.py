@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tats import flags
-from tats.flags import REQUIRED, UserError, arg
+from tats.flags import REQUIRED, UserError, arg, new_folder
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -55,8 +55,7 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
     device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
     vqgan = checkpoint.load_vqgan(config.vqgan_ckpt, device)
-    out = Path(config.out)
-    out.mkdir(parents=True, exist_ok=True)
+    out = new_folder(config.out, "--out")
     result = reconstruct(vqgan, clips_of(config, vqgan.config), out, config.n_clips, config.n_films)
     result["vqgan"] = {"path": config.vqgan_ckpt, "fingerprint": checkpoint.fingerprint(vqgan)}
     result["settings"] = flags.to_dict(config)

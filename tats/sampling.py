@@ -120,6 +120,7 @@ def open_store(args: Any, models: dict[str, GPT | VQGAN], **settings: Any) -> St
     draw = {**args.draw.settings, "seed": args.draw.seed, "run": args.draw.run}
     wanted = {"label": args.output.label, "text": args.output.text}
     about = {"flags": flags.to_dict(args), "versions": output.versions()}
+    flags.new_folder(args.output.save, "--save")
     return Store(args.output.save, {**draw, **wanted, **settings, **prints}, about)
 
 

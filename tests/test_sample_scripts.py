@@ -162,6 +162,7 @@ def test_scores_stay_while_they_are_of_the_same_videos(tmp_path):
         (["--label", "9"], "classes 0 to 2"),
         (["--text", "a red circle"], "conditioned on text"),
         (["--device", "cuda:9"], "no GPU"),
+        (["--save", __file__], "this folder can't be made"),
         (["--compute_fvd", "--features_ckpt", "none.pt"], "--data_path is needed"),
     ],
 )

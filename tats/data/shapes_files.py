@@ -18,7 +18,7 @@ from typing import Any
 
 from tats.data.shapes import SOUND_RATE, SPLITS, Truth, clicks, draw_truth, render
 from tats.data.shapes_config import ShapesConfig
-from tats.flags import UserError
+from tats.flags import UserError, new_folder
 from tats.media import VideoWriter
 
 CRF = 0  # lossless but for the change to YUV: above 60 dB, for hardly more bytes than 50 dB would take
@@ -81,7 +81,7 @@ def _claim(out: Path, config: ShapesConfig) -> None:
         return
     if out.is_file() or any((out / split).exists() for split in SPLITS):
         raise UserError(f"{out} holds files that `tats shapes` has not written. Give another --out.")
-    out.mkdir(parents=True, exist_ok=True)
+    new_folder(out, "--out")
     _write_json(path, settings)
 
 

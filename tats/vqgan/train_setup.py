@@ -16,7 +16,8 @@ def model_config(model: VQGANConfig, data: DataConfig, training: VQGANTrainConfi
     """The model's settings with the geometry of the clips; with --init_from, the architecture of that checkpoint.
 
     Raises:
-        UserError: codes instead of pixels, or clips with other channels than the checkpoint's.
+        UserError: codes instead of pixels, clips that do not divide by --downsample, or with other channels than the
+            checkpoint's.
     """
     if data.vtokens:
         raise UserError("--vtokens: a VQGAN is trained from videos, not from codes; leave the flag out")
@@ -27,6 +28,7 @@ def model_config(model: VQGANConfig, data: DataConfig, training: VQGANTrainConfi
             raise UserError(
                 f"--init_from {training.init_from} takes {model.image_channels} channels, the clips have {channels}"
             )
+    _check_clips(model, data)
     return replace(
         model,
         image_channels=channels,
@@ -34,6 +36,21 @@ def model_config(model: VQGANConfig, data: DataConfig, training: VQGANTrainConfi
         sequence_length=data.sequence_length,
         sample_every_n_frames=1 if data.image_folder else data.sample_every_n_frames,
     )
+
+
+def _check_clips(model: VQGANConfig, data: DataConfig) -> None:
+    """Clips must divide into codes without a rest, or they do not come back in their own size."""
+    t, h, w = model.downsample
+    if data.clip_frames % t:
+        raise UserError(
+            f"clips of {data.clip_frames} frames do not divide by {t}, the first number of --downsample: change it, or "
+            f"take --sequence_length {max(data.clip_frames // t, 1) * t * data.sample_every_n_frames}"
+        )
+    if data.resolution % h or data.resolution % w:
+        raise UserError(
+            f"--resolution {data.resolution} does not divide by {h} and {w}, the other numbers of --downsample: change "
+            f"these, or take --resolution {max(data.resolution // max(h, w), 1) * max(h, w)}"
+        )
 
 
 def perceptual(training: VQGANTrainConfig) -> LPIPS | None:

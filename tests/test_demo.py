@@ -1,0 +1,146 @@
+"""The demo's diary, its commands and the small sums behind its page, without training anything."""
+
+import math
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from tats import demo, demo_config, demo_page, flags
+from tats.demo_config import DemoConfig, Step
+from tats.flags import UserError
+
+FAIL = "raise SystemExit(1)"
+
+
+def step(name, out, more=""):
+    """A step that makes its folder and notes in calls.txt that it ran."""
+    code = f"import pathlib; o = pathlib.Path({str(out)!r}); (o / {name!r}).mkdir(exist_ok=True); "
+    code += f"f = (o / 'calls.txt').open('a'); f.write({name!r}); f.close(); {more}"
+    return Step(name, f"do {name}", name, ("-c", code))
+
+
+@pytest.fixture
+def play(tmp_path, monkeypatch):
+    """Runs the demo with other steps; says which of them ran."""
+    out = tmp_path / "demo"
+    judged = SimpleNamespace(numbers={})
+    monkeypatch.setattr(demo_page, "judge_demo", lambda config: judged)
+    monkeypatch.setattr(demo_page, "write_page", lambda config, found, result: out / "index.html")
+    monkeypatch.setattr(demo, "machine", dict)
+
+    def run(more=("", "", ""), **changes):
+        monkeypatch.setattr(demo, "steps", lambda config: [step(n, out, m) for n, m in zip("abc", more)])
+        calls = out / "calls.txt"
+        calls.unlink(missing_ok=True)
+        try:
+            demo.run(DemoConfig(out=str(out), **changes))
+        finally:
+            run.ran = calls.read_text() if calls.exists() else ""
+        return run.ran
+
+    run.out = out
+    return run
+
+
+def test_what_is_done_is_reused_and_what_changed_runs_again_with_all_behind_it(play):
+    assert play() == "abc"
+    assert play() == ""
+    (play.out / "b" / "old").touch()
+    assert play(("", "pass", "")) == "bc"
+    assert not (play.out / "b" / "old").exists()
+    (play.out / "c").rmdir()
+    assert play(("", "pass", "")) == "c"
+
+
+def test_a_stopped_step_goes_on_and_its_seconds_add_up(play):
+    wait = "import sys, time; time.sleep(0.3); sys.exit(130 * (not (o / 'go').exists()))"
+    with pytest.raises(KeyboardInterrupt):
+        play(("", wait, ""))
+    assert play.ran == "ab"
+    (play.out / "b" / "half").touch()
+    (play.out / "go").touch()
+    first = demo.Diary(play.out).seconds["b"]
+    assert play(("", wait, "")) == "bc"
+    assert (play.out / "b" / "half").exists()  # what it had made is gone on with
+    assert demo.Diary(play.out).seconds["b"] >= first + 0.3
+    assert play(("", wait, "")) == ""
+
+
+def test_a_step_that_fails_ends_the_demo_with_one_line(play):
+    with pytest.raises(UserError, match=r"step 2 of 4 \(do b\) ended with code 1"):
+        play(("", FAIL, ""))
+    assert play.ran == "ab"
+    assert play() == "bc"
+
+
+def test_fresh_removes_what_the_demo_made_and_nothing_else(play):
+    play()
+    (play.out / "mine.txt").touch()
+    (play.out / "a" / "old").touch()
+    assert play(fresh=True) == "abc"
+    assert (play.out / "mine.txt").exists() and not (play.out / "a" / "old").exists()
+    (play.out / "steps.json").write_text("{")
+    with pytest.raises(UserError, match="start over with --fresh"):
+        play()
+    assert play(fresh=True) == "abc"
+
+
+PARSED = """
+import sys
+import sample_short, tats.data.shapes_config, tats.flags, tats.tokenize, train_transformer, train_vqgan
+from tats.demo_config import DemoConfig, steps
+from tats.gpt.sample_config import ShortConfig
+for size in ("full", "tiny"):
+    kinds = {"data": tats.data.shapes_config.ShapesConfig, "vqgan": train_vqgan.Config,
+             "codes": tats.tokenize.TokenizeConfig, "gpt": train_transformer.Config, "samples": ShortConfig}
+    for step in steps(DemoConfig(size=size)):
+        words = list(step.args[3:] if step.args[0] == "-m" else step.args[1:])
+        tats.flags.parse(kinds.pop(step.name), words)
+    assert not kinds, kinds
+assert "torch" not in sys.modules
+"""
+
+
+def test_the_commands_of_both_sizes_parse_without_torch():
+    done = subprocess.run([sys.executable, "-c", PARSED], cwd=demo.ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_command_is_shown_as_one_types_it():
+    listed = demo_config.steps(DemoConfig(size="tiny", out="there"))
+    assert listed[0].text().startswith("python -m tats shapes --out there/data --n_train 120 ")
+    assert "--class_cond --save there/samples " in listed[-1].text() and "--downsample 4 4 4 " in listed[1].text()
+    assert listed[0].command()[0] == sys.executable
+    with pytest.raises(UserError, match="--out takes a folder of its own"):
+        flags.parse(DemoConfig, ["--out", "."])
+
+
+def test_directions_speeds_and_places_are_told_apart():
+    centre = (0.5, 0.5)
+    turns = [(math.cos(k * math.pi / 4), math.sin(k * math.pi / 4)) for k in range(8)]
+    assert [demo_page.direction(centre, turn) for turn in turns] == list(range(8))
+    assert [demo_page.speed(centre, (0.0, v)) for v in (0.02, 0.04)] == [0, 1]
+    places = [demo_page.place((x, y), (0, 0)) for y in (0.14, 0.5, 0.86) for x in (0.14, 0.5, 0.86)]
+    assert places == list(range(9))
+
+
+def test_the_distance_of_two_histograms():
+    same = demo_page.histogram([1, 1, 2, 3])
+    assert same == {1: 0.5, 2: 0.25, 3: 0.25}
+    assert demo_page.distance(same, same) == 0
+    assert demo_page.distance(same, {7: 1.0}) == 1
+    assert demo_page.distance(same, {1: 1.0}) == pytest.approx(0.5)
+
+
+def test_spread_leaves_out_clips_without_the_right_object():
+    def seen(velocity, right=True):
+        return SimpleNamespace(start=(0.5, 0.5), velocity=velocity, right_object=right)
+
+    truth = [{"start": (0.5, 0.5), "velocity": (0.02, 0.0)}, {"start": (0.5, 0.5), "velocity": (0.04, 0.0)}]
+    samples = [seen((0.02, 0.0)), seen((0.0, 0.04), right=False), seen((math.nan, 0.0))]
+    found = demo_page.spread(samples, [seen((0.02, 0.0)), seen((0.04, 0.0))], truth)
+    assert found["direction"] == {"samples": 0, "test clips": 0}
+    assert found["speed"] == {"samples": 0.5, "test clips": 0}
+    assert "samples" not in demo_page.spread([], [seen((0.02, 0.0))], truth)["place"]

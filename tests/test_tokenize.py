@@ -29,7 +29,21 @@ def made(tmp_path_factory):
     vqgan = VQGAN(VQGANConfig(n_codes=32, embedding_dim=8, n_hiddens=16, downsample=(4, 8, 8), **clip)).eval()
     checkpoint.save(vqgan, root / "vqgan")
     flags = ["--vqgan_ckpt", str(root / "vqgan"), "--data_path", str(root / "films"), "--out", str(root / "codes")]
-    tokenize.main([*flags, "--num_workers", "0", "--batch_size", "3", "--window_stride", "2", "--device", "cpu"])
+    tokenize.main(
+        [
+            *flags,
+            "--sequence_length",
+            "8",
+            "--num_workers",
+            "0",
+            "--batch_size",
+            "3",
+            "--window_stride",
+            "2",
+            "--device",
+            "cpu",
+        ]
+    )
     return root
 
 

@@ -14,6 +14,8 @@ from tats.data.loader import Clips, Loader, Order
 from tats.data.module import VideoData
 from tats.flags import UserError
 
+CUT = ("sequence_length", "sample_every_n_frames", "resolution", "image_channels")  # what a clip is
+
 
 class Windows:
     """Chosen windows of another source, each a video of one clip: `video` and `start` int64 [n]."""
@@ -39,23 +41,30 @@ def windows(source: Any, stride: int) -> Windows:
 def tokenize(config: DataConfig, vqgan: Any, fingerprint: str, out: str | Path, stride: int | None = None) -> Path:
     """Encode windows of both splits and write them as shards below `out`; returns that folder.
 
-    `vqgan` has `encode`, `n_codes`, `latent_shape` and `config`. Clips are cut as it was trained, whatever `config`
-    says of length, resolution and channels. Windows of training videos begin `stride` frames apart (None: side by
-    side), those of test videos side by side. A folder that holds these very codes is kept as it is.
+    `vqgan` has `encode`, `n_codes` and `config`. Clips are as long as `config` says, which may differ from what the
+    VQGAN was trained on (a line says so), in the resolution and channels that it was trained with. Windows of training
+    videos begin `stride` frames apart (None: side by side), those of test videos side by side. A folder that holds
+    these very codes is kept as it is.
 
     Raises:
         UserError: the data cannot be read, or the folder holds other codes.
     """
     out = Path(out).expanduser()
-    config = replace(config, **_cut(vqgan))
+    own = vqgan.config
+    config = replace(config, resolution=own.resolution, image_channels=own.image_channels)
+    cut = {name: getattr(config, name) for name in CUT}
+    length = (own.sequence_length, own.sample_every_n_frames)
+    if (config.sequence_length, config.sample_every_n_frames) != length:
+        say(f"clips of {config.clip_frames} frames; the VQGAN was trained on clips of {length[0] // length[1]}")
+    shape = _latent_shape(vqgan, config)
     stride = stride or config.span
     data = VideoData(config, seed=0)
     for split in ("train", "test"):
         source = data.source(split)
-        clip = {**_cut(vqgan), "window_stride": stride}
+        clip = {**cut, "window_stride": stride}
         names = list(getattr(source, "names", []))
         if not _kept(out / split, fingerprint, clip, names):
-            index = Index(vqgan.n_codes, tuple(vqgan.latent_shape), fingerprint, clip, data.label_names, names)
+            index = Index(vqgan.n_codes, shape, fingerprint, clip, data.label_names, names)
             listed = windows(source, stride if split == "train" else config.span)
             _encode(config, vqgan, listed, CodeWriter(out / split, index))
     return out
@@ -77,10 +86,23 @@ def _encode(config: DataConfig, vqgan: Any, listed: Windows, writer: CodeWriter)
     say(f"{writer.folder}: {len(clips)} clips of codes, of {len(set(listed.video.tolist()))} videos")
 
 
-def _cut(vqgan: Any) -> dict[str, Any]:
-    """How the VQGAN's training clips were cut."""
-    kept = ("sequence_length", "sample_every_n_frames", "resolution", "image_channels")
-    return {name: getattr(vqgan.config, name) for name in kept}
+@torch.inference_mode()
+def _latent_shape(vqgan: Any, config: DataConfig) -> tuple[int, int, int]:
+    """Latent frames, rows and columns of one clip.
+
+    Raises:
+        UserError: the clip is too short for this VQGAN.
+    """
+    size = (config.clip_frames, config.resolution, config.resolution)
+    device = next(vqgan.parameters()).device
+    try:
+        t, h, w = vqgan.encode(torch.zeros(1, config.image_channels, *size, device=device)).shape[1:]
+    except RuntimeError as error:
+        raise UserError(
+            f"--sequence_length {config.sequence_length} makes clips of {size[0]} frames, too short for a VQGAN that "
+            f"shrinks time by {vqgan.config.downsample[0]} ({str(error).splitlines()[0]})"
+        ) from None
+    return t, h, w
 
 
 def _kept(folder: Path, fingerprint: str, clip: dict[str, Any], names: list[str]) -> bool:

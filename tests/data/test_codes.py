@@ -147,7 +147,8 @@ class Brightness(torch.nn.Module):
 
 def test_tokenized_windows_are_the_encoded_clips(tmp_path, capsys):
     films = film_folders(tmp_path / "films", {"ape": 2, "bee": 1}, 19, codec="mpeg4")
-    vqgan, pixels = Brightness(), DataConfig(data_path=str(films), batch_size=4, num_workers=0, sequence_length=5)
+    vqgan, length = Brightness(), {"sequence_length": 8, "sample_every_n_frames": 2}
+    pixels = DataConfig(data_path=str(films), batch_size=4, num_workers=0, **length)
     out = tokenize(pixels, vqgan, "abc", tmp_path / "codes", stride=5)
     source = CodeShards(config_of(out), "train")
     assert source.index.start == [0, 5, 10, 11] * 3  # the last window that fits is 11
@@ -167,6 +168,10 @@ def test_tokenized_windows_are_the_encoded_clips(tmp_path, capsys):
         tokenize(pixels, vqgan, "other", out, stride=5)
     with pytest.raises(UserError, match="holds codes of other videos or windows"):
         tokenize(pixels, vqgan, "abc", out, stride=1)
+    longer = DataConfig(data_path=str(films), batch_size=4, num_workers=0, sequence_length=12, sample_every_n_frames=2)
+    tokenize(longer, vqgan, "abc", tmp_path / "longer", stride=7)
+    assert "trained on clips of 4" in capsys.readouterr().err
+    assert CodeShards(config_of(tmp_path / "longer"), "train").index.latent_shape == (3, 4, 4)
 
 
 def test_every_window_is_listed_with_a_stride_of_one():

@@ -45,7 +45,7 @@ SIZES = {
         frames=32,
         vqgan_steps=4500,
         vqgan_start=900,
-        gpt_steps=1250,
+        gpt_steps=1650,
         n_sample=EVALUATED,
         model={"n_layer": 4, "n_head": 4, "n_embd": 128},
     ),

@@ -68,7 +68,7 @@ def main() -> None:
     weights = result["weights"]
     note = (
         f"VQGAN {weights['vqgan'] / 1e6:.2f} million weights, transformer {weights['gpt'] / 1e6:.2f} million; "
-        "without the installation"
+        "without the installation; steps that an earlier call had finished count with the seconds they took there"
     )
     store("demo_times", ["step", "seconds"], rows, command=COMMAND, note=note, details=result)
     scores = result["scores"]

@@ -31,7 +31,7 @@ $(STAMP): pyproject.toml setup.py constraints.txt
 	@$(MAKE) --no-print-directory check-env
 
 check-env:  ## say what the environment runs on
-	@$(PY) -c 'import torch; gpu = torch.cuda.is_available(); print("torch", torch.__version__, "on", torch.cuda.get_device_name() if gpu else "the CPU"); gpu or not torch.version.cuda or print("note: this torch is built for CUDA, but there is no GPU; it works and only takes more room. The CPU build comes from https://download.pytorch.org/whl/cpu")'
+	@$(PY) -c 'import torch; gpu = torch.cuda.is_available(); print("torch", torch.__version__, "on", torch.cuda.get_device_name() if gpu else "the CPU"); gpu or not torch.version.cuda or print("note: this torch is built for CUDA, but there is no GPU; it works and only takes more room.")'
 
 demo: $(STAMP)  ## train both models on a small dataset, sample, judge: runs/demo/index.html (SIZE=tiny, FRESH=1)
 	@$(PY) -m tats.demo --size $(SIZE) $(if $(filter-out 0 no false,$(FRESH)),--fresh)

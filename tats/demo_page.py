@@ -65,7 +65,8 @@ def judge_demo(config: DemoConfig) -> Found:
         again.append(to_frames(vqgan.decode(coded)))
         labels += batch["label"].tolist()
         codes.append(coded)
-    originals, reconstructed = torch.cat(real)[:EVALUATED], torch.cat(again)[:EVALUATED]
+    evenly = slice(None, None, max(len(labels) // EVALUATED, 1))  # clips come class by class: all classes are judged
+    originals, reconstructed = torch.cat(real)[evenly][:EVALUATED], torch.cat(again)[evenly][:EVALUATED]
     with np.load(out / "samples" / "codes.npz", allow_pickle=False) as file:
         sampled_codes, sampled_labels = torch.from_numpy(file["codes"]).long(), file["labels"].tolist()
     sampled = torch.cat([to_frames(vqgan.decode(part)) for part in sampled_codes.split(40)])
@@ -73,7 +74,7 @@ def judge_demo(config: DemoConfig) -> Found:
     known = torch.cat([batch["video"] for batch in training.train_loader()])
     nearest = nearest_clips(sampled_codes, known)
     twins = to_frames(vqgan.decode(known[torch.from_numpy(nearest.index[:PAIRS])]))
-    real_names = [names[label] for label in labels][:EVALUATED]
+    real_names = [names[label] for label in labels][evenly][:EVALUATED]
     sampled_names = [names[label] for label in sampled_labels]
     judged = {
         "test clips": judge_many(originals.numpy(), real_names),

@@ -281,9 +281,12 @@ def run_page(folder: Path) -> Page:
 
 def grouped(curves: Mapping[str, Curve]) -> dict[str, dict[str, Curve]]:
     """Curves that belong in one diagram: `train/loss`, `train/loss_epoch` and `val/loss` all go under `loss`. Diagrams
-    that hold more than one curve come first."""
+    that hold more than one curve come first. What is zero throughout, such as the losses of critics that a run does
+    not have, is left out."""
     groups: dict[str, dict[str, Curve]] = {}
     for name, curve in sorted(curves.items()):
+        if not any(curve.values):
+            continue
         title = re.sub(r"_(step|epoch)$", "", name.rsplit("/", 1)[-1])
         title = re.sub(r"^(train|val|test)_", "", title)
         groups.setdefault(title, {})[name] = curve

@@ -288,3 +288,8 @@ def test_tats_report_says_what_is_wrong(tmp_path):
         report.main(["--run", str(tmp_path)])
     with pytest.raises(UserError, match="--run is required"):
         report.main([])
+
+
+def test_curves_that_are_zero_throughout_get_no_diagram():
+    curves = {"train/loss": Curve([1, 2], [0.5, 0.0]), "train/g_loss": Curve([1, 2], [0.0, 0.0])}
+    assert list(report.grouped(curves)) == ["loss"]

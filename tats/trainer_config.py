@@ -227,15 +227,6 @@ def vqgan_rate(lr: float, batch_size: int, accumulate: int, processes: int) -> t
     )
 
 
-def transformer_rate(base_lr: float, batch_size: int, accumulate: int, processes: int) -> tuple[float, str]:
-    """The transformer's learning rate and how it comes about: accumulate * processes * batch_size * base_lr."""
-    rate = accumulate * processes * batch_size * base_lr
-    return rate, (
-        f"learning rate {rate:.3g} = {accumulate} (accumulated) * {processes} (processes) "
-        f"* {batch_size} (batch size) * {base_lr:g} (--base_lr)"
-    )
-
-
 def effective_batch(batch_size: int, accumulate: int, processes: int) -> str:
     """One line: how many clips an optimizer step sees, and why."""
     return (

@@ -8,7 +8,6 @@ from tats.trainer_config import (
     effective_batch,
     go_on_command,
     machine,
-    transformer_rate,
     vqgan_rate,
 )
 
@@ -63,7 +62,6 @@ def test_numbers_that_mean_nothing_are_refused(changes):
 
 def test_learning_rates_and_batches_follow_the_published_rules():
     assert vqgan_rate(3e-5, 2, 6, 8)[0] == pytest.approx(6 * 8 / 8 * 2 / 4 * 3e-5)
-    assert transformer_rate(4.5e-6, 3, 1, 8)[0] == pytest.approx(8 * 3 * 4.5e-6)
     assert effective_batch(2, 6, 8).startswith("effective batch 96 = 2 (batch size)")
 
 

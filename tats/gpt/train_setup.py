@@ -14,6 +14,7 @@ from tats.gpt.config import PUBLISHED_VTOKENS, TEXT_VOCABULARY, GPTConfig
 from tats.gpt.model import GPT
 from tats.gpt.start import codes_from_codebook, positions_from_grid
 from tats.gpt.train_config import GPTTrainConfig, learning_rate
+from tats.trainer_config import effective_batch
 from tats.vqgan.model import VQGAN
 
 if TYPE_CHECKING:
@@ -139,9 +140,12 @@ def text_tokens(training: GPTTrainConfig) -> Callable[[list[str]], Tensor]:
 
 def rate(training: GPTTrainConfig, accumulate: int, processes: int, batch_size: int) -> tuple[float, list[str]]:
     """The learning rate, and lines that tell it and the effective batch with their factors."""
-    factors = f"accumulate_grad_batches {accumulate} * processes {processes} * batch_size {batch_size}"
-    lines = [f"effective batch {accumulate * processes * batch_size} clips = {factors}"]
+    lines = [effective_batch(batch_size, accumulate, processes)]
     if training.lr is not None:
-        return training.lr, [*lines, f"learning rate {training.lr:.4g} (--lr)"]
+        return training.lr, [*lines, f"learning rate {training.lr:.3g} (--lr)"]
     value = learning_rate(accumulate, processes, batch_size, training.base_lr)
-    return value, [*lines, f"learning rate {value:.4g} = {factors} * base_lr {training.base_lr:g}"]
+    told = (
+        f"learning rate {value:.3g} = {accumulate} (accumulated) * {processes} (processes) "
+        f"* {batch_size} (batch size) * {training.base_lr:g} (--base_lr)"
+    )
+    return value, [*lines, told]

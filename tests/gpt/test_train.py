@@ -103,7 +103,7 @@ def test_the_learning_rate_rises_and_falls():
 def test_learning_rate_and_effective_batch_are_told_with_their_factors():
     value, lines = rate(GPTTrainConfig(base_lr=1e-3), 2, 3, 4)
     assert value == pytest.approx(0.024)
-    assert "effective batch 24" in lines[0] and "base_lr 0.001" in lines[1] and "processes 3" in lines[1]
+    assert "effective batch 24" in lines[0] and "0.001 (--base_lr)" in lines[1] and "3 (processes)" in lines[1]
     assert rate(GPTTrainConfig(lr=0.5), 2, 3, 4)[0] == 0.5
 
 

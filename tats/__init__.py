@@ -28,6 +28,20 @@ __all__ = [*_PUBLIC]  # noqa: PLE0604
 __version__ = "0.1.0"
 
 
+def submodules(package: str):
+    """A module `__getattr__` that loads the submodules of `package` when they are first used."""
+
+    def load(name: str):
+        try:
+            return importlib.import_module(f"{package}.{name}")
+        except ModuleNotFoundError as error:
+            if error.name != f"{package}.{name}":
+                raise
+            raise AttributeError(f"module {package!r} has no attribute {name!r}") from None
+
+    return load
+
+
 def __getattr__(name: str):
     if name in _PUBLIC:
         return getattr(importlib.import_module(_PUBLIC[name]), name)

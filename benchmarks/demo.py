@@ -19,7 +19,7 @@ from benchmarks.tables import store  # noqa: E402
 from tats.demo_config import CHECKPOINT  # noqa: E402
 from tats.metrics.counts import Count  # noqa: E402
 
-COMMAND = "make demo FRESH=1"
+COMMAND = "make demo"
 TITLES = {
     "data": "write the dataset: 2400 + 240 video files",
     "vqgan": "train the VQGAN",

@@ -1,10 +1,12 @@
 """Plans: a sampling strategy, written down as windows before any model runs.
 
-`known` is the number of latent frames that are given from the start (a video that is continued); windows that have
-nothing left to invent are not in the plan.
+`known` is the number of latent frames that are there from the start (a video that is continued, or goes on after it was
+stopped); windows that have nothing left to invent are not in the plan.
 """
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 from tats.flags import UserError
 
@@ -33,35 +35,80 @@ class WideWindow:
     new_columns: range
 
 
-def plan_short(frames: int, known: int = 0) -> list[Window]:
+W = TypeVar("W", Window, WideWindow)
+
+
+class Plan(Generic[W]):
+    """Windows in the order in which they run, each worked out when it is asked for: any length takes no room."""
+
+    def __init__(self, length: int, window: Callable[[int], W]):
+        self._length = length
+        self._window = window
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, number: int) -> W:
+        if not -self._length <= number < self._length:
+            raise IndexError(f"this plan has {self._length} windows, number {number} was asked for")
+        return self._window(number % self._length)
+
+    def __iter__(self) -> Iterator[W]:
+        return map(self._window, range(self._length))
+
+
+def plan_short(frames: int, known: int = 0) -> Plan[Window]:
     """A single window with everything new behind the known frames."""
-    return [Window(range(frames), new=range(known, frames))] if known < frames else []
+    return Plan(int(known < frames), lambda _: Window(range(frames), new=range(known, frames)))
 
 
-def plan_long(total: int, context: int, step: int = 1, known: int = 0) -> list[Window]:
+def plan_long(total: int, context: int, step: int = 1, known: int = 0) -> Plan[Window]:
     """A first run of `context` frames out of nothing, then frame after frame behind `context` known ones.
 
     Windows stand `step` apart in the video (coarse models); `total` and `known` count frames of the plan.
     """
     check_context(context, total)
-    plan = [Window(range(0, context * step, step), new=range(known, context))] if known < context else []
-    return plan + [
-        Window(range((t - context) * step, t * step + 1, step), new=range(context, context + 1))
-        for t in range(max(context, known), total)
-    ]
+    first = int(known < context)  # 1: there is a first run
+    start = max(context, known)
+
+    def window(number: int) -> Window:
+        if number < first:
+            return Window(range(0, context * step, step), new=range(known, context))
+        t = start + number - first
+        return Window(range((t - context) * step, t * step + 1, step), new=range(context, context + 1))
+
+    return Plan(first + max(total - start, 0), window)
 
 
-def plan_between(total: int, step: int, known: int = 0) -> list[Window]:
+def plan_between(total: int, step: int, known: int = 0) -> Plan[Window]:
     """The frames between each pair of known ones that stand `step` apart, and behind `known` ones from the start."""
     if (total - 1) % step:
         raise ValueError(f"{total} frames do not end on a coarse one: they stand {step} apart")
-    gaps = [Window(range(t, t + step + 1), new=range(max(known - t, 1), step)) for t in range(0, total - 1, step)]
-    return [window for window in gaps if len(window.new)]
+    first = known // step  # the first gap with an unknown frame
+    count = max((total - 1) // step - first, 0) if step > 1 else 0
+
+    def window(number: int) -> Window:
+        t = (first + number) * step
+        return Window(range(t, t + step + 1), new=range(max(known - t, 1), step))
+
+    return Plan(count, window)
+
+
+def gap_group(gap: int, most: int) -> range:
+    """The gaps that are filled as one batch together with this one: 1, then 2, then 4, and so on up to `most`.
+
+    So a video begins after its first gap, and soon as many as possible run at once.
+    """
+    start, size = 0, 1
+    while size < most and start + size <= gap:
+        start, size = start + size, min(2 * size, most)
+    start += (gap - start) // size * size
+    return range(start, start + size)
 
 
 def plan_wide(
     total: int, size: tuple[int, int], window: tuple[int, int], context: int, known: int = 0
-) -> list[WideWindow]:
+) -> Plan[WideWindow]:
     """Frame after frame; in each frame, windows of `window` (rows, columns) slide over a picture of `size`, half a
     window at a time, each inventing what it shows that is not there yet."""
     check_context(context, total)
@@ -70,19 +117,21 @@ def plan_wide(
             raise UserError(
                 f"a picture of {whole} latent {name} is smaller than the trained {part}: ask for {part} or more"
             )
-    plan = []
-    for t in range(known, total):
+    places = [(row, column) for row in _slide(size[0], window[0]) for column in _slide(size[1], window[1])]
+
+    def at(number: int) -> WideWindow:
+        t = known + number // len(places)
+        (top, new_rows), (left, new_columns) = places[number % len(places)]
         frames = range(max(t - context, 0), t + 1)
-        for row, new_rows in _slide(size[0], window[0]):
-            for column, new_columns in _slide(size[1], window[1]):
-                rows, columns = range(row, row + window[0]), range(column, column + window[1])
-                plan.append(WideWindow(frames, rows, columns, len(frames) - 1, new_rows, new_columns))
-    return plan
+        rows, columns = range(top, top + window[0]), range(left, left + window[1])
+        return WideWindow(frames, rows, columns, len(frames) - 1, new_rows, new_columns)
+
+    return Plan(max(total - known, 0) * len(places), at)
 
 
 def plan_wide_as_published(
-    total: int, size: tuple[int, int], window: tuple[int, int, int], context: int
-) -> list[WideWindow]:
+    total: int, size: tuple[int, int], window: tuple[int, int, int], context: int, known: int = 0
+) -> Plan[WideWindow]:
     """The published order: code by code through the video, each in a window of its own (frames, rows, columns) that
     shows `context` frames and half a window of the picture in front of it, less at the borders."""
     check_context(context, total, window[0])
@@ -90,17 +139,18 @@ def plan_wide_as_published(
         raise UserError(
             f"the published sampler makes at least the trained {window[0]} latent frames, {total} were asked for"
         )
-    plan = []
-    for t in range(total):
+    codes = size[0] * size[1]
+
+    def at(number: int) -> WideWindow:
+        t, i, j = known + number // codes, number % codes // size[1], number % size[1]
         start, place = _published_window(t, window[0], total, context)
-        for i in range(size[0]):
-            top, row = _published_window(i, window[1], size[0], window[1] // 2)
-            for j in range(size[1]):
-                left, column = _published_window(j, window[2], size[1], window[2] // 2)
-                frames = range(start, start + window[0])
-                rows, columns = range(top, top + window[1]), range(left, left + window[2])
-                plan.append(WideWindow(frames, rows, columns, place, range(row, row + 1), range(column, column + 1)))
-    return plan
+        top, row = _published_window(i, window[1], size[0], window[1] // 2)
+        left, column = _published_window(j, window[2], size[1], window[2] // 2)
+        frames = range(start, start + window[0])
+        rows, columns = range(top, top + window[1]), range(left, left + window[2])
+        return WideWindow(frames, rows, columns, place, range(row, row + 1), range(column, column + 1))
+
+    return Plan(max(total - known, 0) * codes, at)
 
 
 def _published_window(x: int, length: int, total: int, before: int) -> tuple[int, int]:

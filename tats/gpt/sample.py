@@ -87,12 +87,11 @@ def fill_wide(
 ) -> None:
     """Invent the new codes of a window over a part of a wide picture, in place.
 
-    cond [B, 1]; codes [B, T, H, W] of the whole video; u [B or 1, H, W], the numbers of the frame that is new. Codes
-    behind the new ones in the order of the window are not looked at.
+    cond [B, 1]; codes [B, n, H, W] of whole pictures, the frames of the window up to the one that is new; u [B or 1,
+    H, W], its numbers. Codes behind the new ones in the order of the window are not looked at.
     """
-    shown = codes[:, window.frames.start : window.frames.stop, window.rows.start : window.rows.stop]
-    shown = shown[..., window.columns.start : window.columns.stop]  # a view: [B, places, h, w]
     place = window.new
+    shown = codes[:, : place + 1, window.rows.start : window.rows.stop, window.columns.start : window.columns.stop]
     tokens = layout.tokens(cond, shown)
     table = table_places(engine, layout, window.rows.start, window.columns.start)  # [1, t*h*w, 3] or None
     u = u.expand(len(codes), -1, -1)

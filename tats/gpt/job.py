@@ -1,0 +1,126 @@
+"""What stays the same while a batch of videos is sampled: settings, condition, layout, weights, noise."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from tats.flags import UserError
+from tats.gpt.condition import Label, condition
+from tats.gpt.draw import Draw, Noise, seeded_noise
+from tats.gpt.engine import Engine
+from tats.gpt.layout import Layout
+from tats.gpt.model import GPT
+from tats.gpt.sample import layout_of
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to draw: the rest of a video, and its first frames where they have settings of their own."""
+
+    top_k: int | None = 2048
+    top_p: float | None = 0.92
+    temperature: float = 1.0
+    top_k_init: int | None = None
+    top_p_init: float | None = None
+    temperature_init: float | None = None
+    frames_init: int | None = None
+    as_published: bool = False
+    precision: str = "fp32"
+
+    def draw(self, frame: int, first: int) -> Draw:
+        """The draw for a latent frame, when `first` frames count as the first ones unless `frames_init` says more."""
+        top_k, top_p, temperature = self.top_k, self.top_p, self.temperature
+        if frame < (first if self.frames_init is None else self.frames_init):
+            top_k = top_k if self.top_k_init is None else self.top_k_init
+            top_p = top_p if self.top_p_init is None else self.top_p_init
+            temperature = temperature if self.temperature_init is None else self.temperature_init
+        if self.as_published and top_k is None:
+            top_p = None  # the published samplers filter nothing without top_k
+        return Draw(top_k, top_p, temperature)
+
+
+@dataclass
+class Job:
+    """One batch of videos of one transformer: everything that stays the same from window to window."""
+
+    gpt: GPT
+    how: Settings
+    engine: Engine
+    layout: Layout
+    cond: Tensor
+    noise: Noise
+
+    @classmethod
+    def start(
+        cls,
+        gpt: GPT,
+        seeds: Sequence[int],
+        how: Settings,
+        label: Label | None,
+        text: Tensor | None,
+        sound: Tensor | None,
+    ) -> "Job":
+        """Check the condition, lay out the window, prepare the weights."""
+        if not len(seeds):
+            raise ValueError("seeds must hold one number per video, got none")
+        device = gpt.pos_emb.device
+        cond = condition(
+            gpt.config, len(seeds), label=label, text=text, sound=sound, as_published=how.as_published, device=device
+        )
+        engine = Engine(gpt, len(seeds), whole_vocabulary=how.as_published, precision=how.precision)
+        layout = layout_of(engine, cond)
+        if layout.length > gpt.config.block_size:
+            raise UserError(
+                f"a condition of {layout.n_cond} tokens and {layout.frames} latent frames take {layout.length} "
+                f"positions, this transformer has {gpt.config.block_size}"
+            )
+        return cls(gpt, how, engine, layout, cond, seeded_noise(seeds, device))
+
+    def engine_for(self, batch: int) -> Engine:
+        """The engine, with room for exactly `batch` windows."""
+        if self.engine.batch != batch:
+            self.engine = self.engine.resized(batch)
+        return self.engine
+
+    def empty(self, frames: int, size: tuple[int, int] | None = None) -> Tensor:
+        """Room for codes [B, frames, h, w], of `size` (height, width) or as trained."""
+        height, width = size or (self.layout.height, self.layout.width)
+        return torch.zeros(len(self.cond), frames, height, width, dtype=torch.long, device=self.cond.device)
+
+    def known(self, codes: Tensor | None, frames: int, start: int, needed: int, size: tuple[int, int]) -> Tensor:
+        """The codes that are there from the start, checked: [B, n, height, width], n at most `frames` - `start`.
+
+        They begin at the frame `start` of the video and are `needed` frames or more where that is not the first.
+        """
+        room = self.empty(0, size)
+        if codes is None:
+            codes = room
+        if codes.ndim != 4 or len(codes) != len(room) or codes.shape[2:] != room.shape[2:]:
+            raise UserError(
+                f"known codes must be [{len(room)}, t, {size[0]}, {size[1]}] (videos, frames, rows, columns), "
+                f"got {[*codes.shape]}"
+            )
+        top = self.gpt.config.n_codes - 1
+        if codes.numel() and not (codes.min() >= 0 and codes.max() <= top):
+            raise UserError(f"known codes must lie in 0..{top}, got {int(codes.min())}..{int(codes.max())}")
+        if start < 0 or (start and codes.shape[1] < needed):
+            raise ValueError(
+                f"known codes from frame {start} on must be the {needed} frames in front of what is new, "
+                f"or more; got {codes.shape[1]}"
+            )
+        return codes[:, : max(frames - start, 0)].to(room)
+
+    def finish(self, codes: Tensor) -> Tensor:
+        """Codes as the VQGAN takes them; condition ids that were drawn (as_published only) become code 0."""
+        return codes.clamp(0, self.gpt.config.n_codes - 1) if self.how.as_published else codes
+
+
+def each_again(value, times: int):
+    """A condition given per video, repeated for `times` copies of the batch; one for all stays as it is."""
+    if isinstance(value, Tensor) and value.dim() > 1:
+        return value.repeat(times, *(1,) * (value.dim() - 1))
+    if isinstance(value, list | tuple):
+        return list(value) * times
+    return value

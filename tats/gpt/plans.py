@@ -43,7 +43,7 @@ class Plan(Generic[W]):
 
     def __init__(self, length: int, window: Callable[[int], W]):
         self._length = length
-        self._window = window
+        self._window: Callable[[int], W] = window
 
     def __len__(self) -> int:
         return self._length

@@ -1,8 +1,9 @@
 """What samplers write below --save: codes as they come, a manifest, and the names of videos and arrays.
 
-    codes.npz        codes int32 [N, t, h, w], seeds, labels (-1: none), index (which video of the run), in order
-    codes_00012.npz  the same for a batch, while a run is under way
-    manifest.json    flags, checkpoints, versions; one entry per video; scores
+    codes.npz              codes int32 [N, t, h, w], seeds, labels (-1: none), index (which video of the run), in order
+    codes_00012.npz        the same for a batch, while a run is under way
+    codes_00012.journal    the codes of a batch of long videos while they are made (`tats.codes_file`)
+    manifest.json          flags, checkpoints, versions; one entry per video; scores
 
 A run that is called again finds what is there and makes the rest; other settings in the same folder are refused.
 """
@@ -10,31 +11,36 @@ A run that is called again finds what is there and makes the rest; other setting
 import json
 import os
 import platform
-import zipfile
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from tats.codes_file import Journal, Row, Video, read_codes, write_codes
 from tats.flags import UserError
 
 FORMAT = 1
 
 
-@dataclass(frozen=True)
-class Video:
-    """One video of a run: which it is, its seed, its class (None without) and the name of that."""
+class Codes(Mapping[int, np.ndarray]):
+    """The codes int32 [t, h, w] of videos, by the index of the video, read from their files when they are asked for."""
 
-    index: int
-    seed: int
-    label: int | None = None
-    name: str | None = None
+    def __init__(self) -> None:
+        self.rows: dict[int, Row] = {}
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.rows[index].read()
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self.rows)
+
+    def __len__(self) -> int:
+        return len(self.rows)
 
 
 class Store:
-    """The codes of a run, on disk after every batch.
+    """The codes of a run, on disk after every batch; those of long videos after every latent frame.
 
     folder: --save. settings: plain values that the codes depend on; they must agree with those of what is there. about:
     more plain values for the manifest (all flags, versions).
@@ -45,12 +51,12 @@ class Store:
         self.settings = json.loads(json.dumps(dict(settings)))  # as they come back from the file
         self.about = dict(about)
         self.videos: dict[int, Video] = {}
-        self.codes: dict[int, np.ndarray] = {}
+        self.codes = Codes()
         self.scores: dict[str, Any] | None = None  # of an earlier call
         self.scored = 0  # how many videos they are of
         self._compare()
         for path in sorted(self.folder.glob("codes*.npz")):
-            self._read(path)
+            self._add_rows(read_codes(path))
 
     def missing(self, wanted: Sequence[Video]) -> list[Video]:
         """Those of a run that are not there yet."""
@@ -58,12 +64,28 @@ class Store:
 
     def add(self, videos: Sequence[Video], codes: np.ndarray) -> None:
         """Keep the codes [B, t, h, w] of some videos; they are on disk when this returns."""
+        with self.begin(videos, (codes.shape[2], codes.shape[3])) as journal:
+            for frame in codes.swapaxes(0, 1):
+                journal.append(frame)
+        self.settle(journal)
+
+    def begin(self, videos: Sequence[Video], shape: tuple[int, int]) -> Journal:
+        """The journal of a new batch, with latent frames of `shape` (rows, columns)."""
         self.folder.mkdir(parents=True, exist_ok=True)
         if not (self.folder / "manifest.json").exists():
             self.write_manifest([])
-        for video, each in zip(videos, codes.astype(np.int32)):
-            self.videos[video.index], self.codes[video.index] = video, each
-        self._write(self.folder / f"codes_{videos[0].index:05d}.npz", [video.index for video in videos])
+        return Journal.create(self.folder / f"codes_{videos[0].index:05d}.journal", videos, shape)
+
+    def begun(self) -> list[Path]:
+        """The journals of batches that were not finished, in order."""
+        return sorted(self.folder.glob("codes_*.journal"))
+
+    def settle(self, journal: Journal) -> None:
+        """A batch is complete: its codes become a file like the others."""
+        path = journal.path.with_suffix(".npz")
+        write_codes(path, journal.videos, journal.rows())
+        self._add_rows(read_codes(path))
+        journal.path.unlink()
 
     def finish(self, wanted: Sequence[Video], scores: Mapping[str, Any] | None = None, **named: Any) -> None:
         """One file of codes instead of one per batch, and the manifest with an entry per video.
@@ -73,8 +95,11 @@ class Store:
         """
         shards = sorted(self.folder.glob("codes_*.npz"))
         if shards:
-            self._write(self.folder / "codes.npz", sorted(self.codes))
-            for path in shards:
+            order = sorted(self.codes)
+            videos, rows = [self.videos[index] for index in order], [self.codes.rows[index] for index in order]
+            write_codes(self.folder / "codes.npz", videos, rows)
+            self._add_rows(read_codes(self.folder / "codes.npz"))
+            for path in [*shards, *self.begun()]:
                 path.unlink()
         entries = []
         for video in wanted:
@@ -95,7 +120,7 @@ class Store:
         """Refuse a folder whose videos were made in another way."""
         path = self.folder / "manifest.json"
         if not path.exists():
-            if any(self.folder.glob("codes*.npz")):
+            if any(self.folder.glob("codes*.npz")) or self.begun():
                 raise UserError(f"{self.folder} holds codes without a manifest.json: give another --save")
             return
         try:
@@ -114,28 +139,9 @@ class Store:
                 f"give another --save, or the settings of before"
             )
 
-    def _read(self, path: Path) -> None:
-        try:
-            with np.load(path, allow_pickle=False) as file:
-                rows = zip(file["index"].tolist(), file["seeds"].tolist(), file["labels"].tolist(), file["codes"])
-                for index, seed, label, codes in rows:
-                    self.videos[index] = Video(index, seed, label if label >= 0 else None)
-                    self.codes[index] = codes
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
-            raise UserError(f"{path} is damaged: delete it, and what it held is made again") from None
-
-    def _write(self, path: Path, indices: Sequence[int]) -> None:
-        part = path.with_suffix(".part")
-        labels = [self.videos[i].label for i in indices]
-        with part.open("wb") as file:
-            np.savez(
-                file,
-                codes=np.stack([self.codes[i] for i in indices]),
-                seeds=np.array([self.videos[i].seed for i in indices], np.int64),
-                labels=np.array([-1 if label is None else label for label in labels], np.int64),
-                index=np.array(indices, np.int64),
-            )
-        os.replace(part, path)
+    def _add_rows(self, found: Mapping[int, tuple[Video, Row]]) -> None:
+        for index, (video, row) in found.items():
+            self.videos[index], self.codes.rows[index] = video, row
 
 
 def spread(n: int, first_seed: int, labels: Sequence[int] | None, names: Sequence[str] | None = None) -> list[Video]:

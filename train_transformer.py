@@ -32,7 +32,7 @@ def main() -> None:
     from tats.run_folder import say
 
     training.begin(args.trainer)
-    data = VideoData(args.data, seed=args.trainer.seed)
+    data = VideoData(args.data, seed=args.trainer.seed, crop_codes=args.gpt.vtokens_pos)
     frozen = train_setup.Frozen.load(args.training)
     config, remarks = train_setup.fit_to_data(args.gpt, args.training, data, frozen)
     learning_rate, factors = train_setup.rate(

@@ -9,7 +9,7 @@ the fingerprint of the VQGAN, and per shard the number of clips and the SHA-256.
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,21 +101,33 @@ class CodeWriter:
 
 
 class CodeShards:
-    """The clips of codes of one split as a source: each stored clip is one of an epoch.
+    """The clips of codes of one split as a source: windows of them, as long as `--latent_frames` says (else whole).
 
-    `index` what is known of them, `label_names`, `n_codes`, `latent_shape`, `starts` and `clips` int64 [n] ones.
+    An epoch has as many windows as lie side by side. `index` what is known of the clips, `label_names`, `n_codes`,
+    `latent_shape` of a window, `code_side` the longer side of the stored pictures, `starts` and `clips` int64 [n].
     """
 
-    def __init__(self, config: DataConfig, split: str):
-        """Raises:
-        UserError: no such folder, a damaged or foreign index, or shards that differ from it.
+    def __init__(self, config: DataConfig, split: str, crop: bool = False):
+        """`crop`: rows and columns are cropped at random to `--spatial_length` where the stored ones are more.
+
+        Raises:
+            UserError: no such folder, a damaged or foreign index, shards that differ from it, or clips that are shorter
+                than the window.
         """
         self.folder = Path(str(config.data_path)).expanduser() / split
         self.index = read_index(self.folder)
-        self.span = 1
+        self.stored = tuple(self.index.latent_shape)
         self.label_names, self.n_codes = self.index.label_names, self.index.n_codes
-        self.latent_shape, self.vqgan = tuple(self.index.latent_shape), self.index.vqgan
-        self.code_side = max(self.latent_shape[1:])
+        self.vqgan, self.code_side = self.index.vqgan, max(self.stored[1:])
+        self.span = config.latent_frames or self.stored[0]
+        if self.span > self.stored[0]:
+            raise UserError(
+                f"--latent_frames {self.span} is more than the {self.stored[0]} latent frames of the clips in "
+                f"{self.folder}: take 1 to {self.stored[0]}, or longer clips (--sequence_length of `tats tokenize`)"
+            )
+        side = min(config.spatial_length, *self.stored[1:]) if crop else None
+        self.latent_shape = (self.span, side, side) if side else (self.span, *self.stored[1:])
+        self.whole = self.latent_shape == self.stored  # then nothing is drawn
         self._ends = np.cumsum([shard["clips"] for shard in self.index.shards])
         n_clips = int(self._ends[-1]) if len(self._ends) else 0
         if not n_clips or any(len(row) != n_clips for row in (self.index.video, self.index.start, self.index.label)):
@@ -124,7 +136,8 @@ class CodeShards:
             )
         for shard in self.index.shards:
             self._check(shard)
-        self.starts, self.clips = np.ones(n_clips, np.int64), np.ones(n_clips, np.int64)
+        self.starts = np.full(n_clips, self.stored[0] - self.span + 1, np.int64)
+        self.clips = np.full(n_clips, self.stored[0] // self.span, np.int64)
         self._labels = np.array(self.index.label, np.int64)
         self._maps: dict[int, np.ndarray] = {}
 
@@ -138,25 +151,41 @@ class CodeShards:
             raise UserError(f"{path} is not the file its index describes. Make the codes anew with `tats tokenize`")
 
     def read(self, video: int, start: int, draw: np.random.Generator) -> dict[str, Any]:
-        """One clip: `video` int64 codes [t, h, w], `label` int, `cbox` int64 [4]: the whole picture."""
-        batch = self.read_many(np.array([video]))
+        """One window, from latent frame `start` of clip `video` on: `video` int64 codes [t, h, w], `label` int, `cbox`
+        int64 [4]: first row, end row, first column, end column of the stored picture."""
+        batch = self.read_many(np.array([video]), np.array([start]), [draw])
         return {"video": batch["video"][0], "label": int(batch["label"]), "cbox": batch["cbox"][0]}
 
-    def read_many(self, clips: np.ndarray) -> dict[str, Any]:
-        """Clips int64 [B] at once: `video` int64 codes [B, t, h, w], `label` int64 [B], `cbox` int64 [B, 4]."""
+    def read_many(
+        self, clips: np.ndarray, starts: np.ndarray | None = None, draws: Sequence[np.random.Generator] = ()
+    ) -> dict[str, Any]:
+        """Windows of clips int64 [B] at once, from latent frames `starts` int64 [B] on (None: 0): `video` int64 codes
+        [B, t, h, w], `label` int64 [B], `cbox` int64 [B, 4]. draws: one per clip, needed where crops are drawn."""
+        (t, h, w), (_, height, width) = self.latent_shape, self.stored
+        begin = np.zeros((len(clips), 3), np.int64)  # first frame, row and column of each window
+        if starts is not None:
+            begin[:, 0] = starts
+        if (h, w) != (height, width):
+            begin[:, 1:] = [[draw.integers(height - h + 1), draw.integers(width - w + 1)] for draw in draws]
         codes = np.empty((len(clips), *self.latent_shape), np.int64)
         shards = np.searchsorted(self._ends, clips, side="right")
         for shard in np.unique(shards):
-            of_shard = shards == shard
+            of_shard = np.flatnonzero(shards == shard)
             first = int(self._ends[shard - 1]) if shard else 0
-            codes[of_shard] = self._map(int(shard))[clips[of_shard] - first]
-        box = torch.tensor([0, codes.shape[2], 0, codes.shape[3]]).expand(len(clips), 4)
-        return {"video": torch.from_numpy(codes), "label": torch.from_numpy(self._labels[clips]), "cbox": box.clone()}
+            stored, places = self._map(int(shard)), clips[of_shard] - first
+            if self.whole:
+                codes[of_shard] = stored[places]
+                continue
+            for at, place, (frame, row, column) in zip(of_shard, places, begin[of_shard].tolist()):
+                codes[at] = stored[place, frame : frame + t, row : row + h, column : column + w]
+        rows, columns = begin[:, 1], begin[:, 2]
+        box = torch.from_numpy(np.stack([rows, rows + h, columns, columns + w], 1))
+        return {"video": torch.from_numpy(codes), "label": torch.from_numpy(self._labels[clips]), "cbox": box}
 
     def _map(self, shard: int) -> np.ndarray:
         if shard not in self._maps:
             facts = self.index.shards[shard]
-            shape = (facts["clips"], *self.latent_shape)
+            shape = (facts["clips"], *self.stored)
             self._maps[shard] = np.memmap(self.folder / facts["file"], self.index.dtype, "r", shape=shape)
         return self._maps[shard]
 

@@ -28,7 +28,13 @@ class DataConfig:
     test_share: float = arg(0.1, "with --image_folder and no train/ and test/: share of the folders that tests")
     split_seed: int = arg(0, "with --image_folder: which folders these are")
     vtokens: bool = arg(False, "clips are codes computed beforehand (`tats tokenize`, or HDF5): nothing is decoded")
-    spatial_length: int = arg(15, "with --vtokens on HDF5: rows and columns of the random crop of codes")
+    spatial_length: int = arg(
+        15,
+        "rows and columns of the random crops of codes, with --vtokens on HDF5, and on shards with --vtokens_pos",
+    )
+    latent_frames: int | None = arg(
+        None, "with --vtokens on shards: latent frames of a window, cut from a stored clip at random; none: all of it"
+    )
     stft_data: bool = arg(False, "videos with their sound as STFT: --data_path holds stft/ and video/")
     text_cond: bool = arg(False, "clips carry their text: captions.json of a folder, text file of an HDF5 file")
     text_path: str | None = arg(None, "JSON file with the texts of rendered MUGEN videos")
@@ -44,6 +50,8 @@ class DataConfig:
         for name in ("sequence_length", "resolution", "sample_every_n_frames", "batch_size", "spatial_length"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name} must be at least 1, got {getattr(self, name)}")
+        if self.latent_frames is not None and self.latent_frames < 1:
+            raise UserError(f"--latent_frames must be at least 1, got {self.latent_frames}")
         if self.keep_gb < 0:
             raise UserError(f"--keep_gb counts gigabytes, 0 or more, got {self.keep_gb}")
         if self.num_workers < 0:

@@ -64,13 +64,18 @@ class Clips(Dataset):
             return Failure(str(error))
 
     def __getitems__(self, places: list[Place]) -> "list[dict[str, Any] | Failure] | dict[str, Any]":
-        """A whole batch: at once where the source can (`read_many`, for clips that are one window each), else clip by
-        clip."""
+        """A whole batch: at once where the source can (`read_many`), else clip by clip."""
         read_many = getattr(self.source, "read_many", None)
         if read_many is None:
             return [self[place] for place in places]
         index = np.array([index for _, index in places], np.int64)
-        return {**read_many(index), "index": torch.from_numpy(index)}
+        if getattr(self.source, "whole", False):  # clips of one window each: nothing is drawn
+            batch = read_many(index)
+        else:
+            draws = [self._draw(place) for place in places]
+            windows = np.array([self._window(place, draw) for place, draw in zip(places, draws)])
+            batch = read_many(windows[:, 0], windows[:, 1], draws)
+        return {**batch, "index": torch.from_numpy(index)}
 
     def _window(self, place: Place, draw: np.random.Generator) -> tuple[int, int]:
         video = int(self.video_of[place[1]])

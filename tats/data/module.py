@@ -25,10 +25,13 @@ __all__ = ["DataConfig", "VideoData"]
 
 
 class VideoData:
-    """The two splits of a data set and their loaders. Nothing is read before it is asked for."""
+    """The two splits of a data set and their loaders. Nothing is read before it is asked for.
 
-    def __init__(self, config: DataConfig, *, seed: int):
-        self.config, self.seed = config, seed
+    crop_codes: code shards give random crops of `--spatial_length` rows and columns, as HDF5 files of codes always do.
+    """
+
+    def __init__(self, config: DataConfig, *, seed: int, crop_codes: bool = False):
+        self.config, self.seed, self.crop_codes = config, seed, crop_codes
         self._sources: dict[str, Any] = {}
 
     def source(self, split: str) -> Any:
@@ -139,7 +142,7 @@ class VideoData:
             )
         path = existing_path(config.data_path, "--data_path")
         if config.vtokens:
-            return CodeFile(config, split) if path.is_file() else CodeShards(config, split)
+            return CodeFile(config, split) if path.is_file() else CodeShards(config, split, self.crop_codes)
         if config.image_folder:
             return FrameFolder(config, split)
         if config.stft_data:

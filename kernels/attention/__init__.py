@@ -11,6 +11,9 @@ from .reference import anchor_mask, attention_reference
 
 __all__ = ["anchor_mask", "attention", "attention_reference"]
 
+ROWS = 128  # of a block of products
+LONGEST = 512  # window for which the weights of all pairs may be kept
+
 
 def attention(q: Tensor, k: Tensor, v: Tensor, prefix: int = 0, suffix: int = 0) -> Tensor:
     """Everybody sees the anchors; who is no anchor also sees itself and what comes before.
@@ -29,10 +32,37 @@ def attention(q: Tensor, k: Tensor, v: Tensor, prefix: int = 0, suffix: int = 0)
 
 
 def _attention_torch(q: Tensor, k: Tensor, v: Tensor, prefix: int, suffix: int) -> Tensor:
-    """torch's own attention: causal, or under the mask of the anchors."""
+    """torch's own attention, causal or under the mask of the anchors; short windows in bf16 on a CPU in products."""
+    if q.device.type == "cpu" and q.dtype == torch.bfloat16 and ROWS <= q.shape[2] <= LONGEST:
+        return _attention_products(q, k, v, prefix, suffix)
     if prefix + suffix == 0:
         return scaled_dot_product_attention(q, k, v, is_causal=True)
     return scaled_dot_product_attention(q, k, v, attn_mask=_mask(q.shape[2], prefix, suffix, q.device))
+
+
+def _attention_products(q: Tensor, k: Tensor, v: Tensor, prefix: int, suffix: int) -> Tensor:
+    """Scores, softmax and sum as matrix products, `ROWS` rows at a time.  q, k, v [B, N, L, D] -> [B, N, L, D]
+
+    With bf16 units a CPU does these products two to four times faster, forward and backward, than torch's fused
+    attention, which spends its time on packing. Its price is memory: training keeps the weights of all pairs.
+    """
+    shape, length = q.shape, q.shape[2]
+    q, k, v = (x.reshape(-1, length, shape[3]) for x in (q, k, v))  # [B*N, L, D]
+    bias = _bias(length, prefix, suffix, q.dtype)
+    found = []
+    for first in range(0, length, ROWS):
+        last = min(first + ROWS, length)
+        seen = length if suffix else max(last, prefix)  # keys behind these are seen by none of the rows
+        scores = torch.baddbmm(bias[first:last, :seen], q[:, first:last], k[:, :seen].mT, alpha=shape[3] ** -0.5)
+        found.append(torch.bmm(scores.softmax(-1), v[:, :seen]))  # [B*N, rows, D]
+    return torch.cat(found, 1).view(shape)
+
+
+@lru_cache(maxsize=8)
+def _bias(length: int, prefix: int, suffix: int, dtype: torch.dtype) -> Tensor:
+    """What is added to the scores: 0 where one may look, minus infinity elsewhere. On the CPU."""
+    with torch.inference_mode(False):
+        return torch.zeros(length, length, dtype=dtype).masked_fill_(~anchor_mask(length, prefix, suffix), -torch.inf)
 
 
 @lru_cache(maxsize=8)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 LUMA = (0.299, 0.587, 0.114)  # weights of red, green and blue in the brightness, ITU-R BT.601
+BORDER = (255, 128, 0)  # around marked frames: orange, no colour of the embedded dataset
 
 
 def from_frames(frames: Tensor) -> Tensor:
@@ -140,6 +141,25 @@ def grid(video: Tensor, nrow: int | None = None) -> Tensor:
         top, left = (i // ncol) * (height + 1), (i % ncol) * (width + 1)
         canvas[:, top : top + height, left : left + width] = pixels[i]
     return canvas
+
+
+def mark(frames: Tensor) -> Tensor:
+    """Frames with a thin border, one pixel wide per 64 of the picture.  uint8 [..., n, H, W, 3] -> the same shape"""
+    height, width = frames.shape[-3:-1]
+    thick = max(min(height, width) // 64, 1)
+    marked = frames.clone()
+    colour = torch.tensor(BORDER, dtype=torch.uint8, device=frames.device)
+    marked[..., :thick, :, :] = marked[..., height - thick :, :, :] = colour
+    marked[..., :, :thick, :] = marked[..., :, width - thick :, :] = colour
+    return marked
+
+
+def mark_given(frames: Tensor, first: int, given: int) -> Tensor:
+    """Frames of a video from its frame `first` on, those before `given` marked.  uint8 [..., n, H, W, 3]"""
+    count = min(max(given - first, 0), frames.shape[-4])
+    if not count:
+        return frames
+    return torch.cat([mark(frames[..., :count, :, :, :]), frames[..., count:, :, :, :]], -4)
 
 
 def _what(tensor: Tensor) -> str:

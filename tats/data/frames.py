@@ -116,8 +116,8 @@ def split_frames(config: DataConfig, split: str) -> tuple[Path, list[str]]:
     if (root / "train").is_dir() or (root / "test").is_dir():
         if not (root / split).is_dir():
             raise UserError(f"--data_path {root} has no folder {split}/. Make one, or leave out both train/ and test/")
-        return root / split, _folders(root / split)
-    names = _folders(root)
+        return root / split, picture_folders(root / split)
+    names = picture_folders(root)
     n_test = max(1, round(config.test_share * len(names))) if config.test_share else 0
     if n_test >= len(names) or (split == "test" and not n_test):
         raise UserError(
@@ -129,7 +129,12 @@ def split_frames(config: DataConfig, split: str) -> tuple[Path, list[str]]:
     return root, [names[i] for i in sorted(chosen)]
 
 
-def _folders(root: Path) -> list[str]:
+def picture_folders(root: Path) -> list[str]:
+    """Paths below `root` of all folders that hold pictures, sorted; links to folders are followed.
+
+    Raises:
+        UserError: there is none.
+    """
     names = []
     for folder, folders, files in os.walk(root, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]

@@ -15,13 +15,14 @@ import torch
 from torch import Tensor
 
 from tats import checkpoint
+from tats.codes_file import Video
 from tats.data.given import GivenCodes, GivenFrames, open_given
 from tats.data.left_out import say
 from tats.flags import UserError
 from tats.gpt.condition import label_id
 from tats.gpt.config import GPTConfig
 from tats.gpt.continue_config import ContinueConfig
-from tats.output import Video
+from tats.video import mark_given
 from tats.vqgan.model import VQGAN
 from tats.vqgan.stream import encode_stream
 
@@ -75,6 +76,10 @@ class Continuation:
     def known(self, videos: Sequence[Video]) -> Tensor:
         """The codes that videos begin with: int64 [B, latents, side, side]."""
         return torch.stack([self._known(video.index % len(self.which)) for video in videos])
+
+    def mark(self, frames: Tensor, first: int) -> Tensor:
+        """Frames of videos from their frame `first` on, the given ones with a thin border.  uint8 [B, n, H, W, C]"""
+        return mark_given(frames, first, self.frames)
 
     def entry(self, video: Video) -> dict[str, Any]:
         """What the manifest says of a video: the given one, and its first and last given frame (of codes: latent

@@ -144,18 +144,18 @@ def grid(video: Tensor, nrow: int | None = None) -> Tensor:
 
 
 def mark(frames: Tensor) -> Tensor:
-    """Frames with a thin border, one pixel wide per 64 of the picture.  uint8 [..., n, H, W, 3] -> the same shape"""
-    height, width = frames.shape[-3:-1]
+    """Frames with a thin border, one pixel wide per 64 of the picture.  uint8 [..., n, H, W, C] -> the same shape"""
+    height, width, channels = frames.shape[-3:]
     thick = max(min(height, width) // 64, 1)
     marked = frames.clone()
-    colour = torch.tensor(BORDER, dtype=torch.uint8, device=frames.device)
+    colour = torch.tensor(BORDER if channels == 3 else (255,), dtype=torch.uint8, device=frames.device)
     marked[..., :thick, :, :] = marked[..., height - thick :, :, :] = colour
     marked[..., :, :thick, :] = marked[..., :, width - thick :, :] = colour
     return marked
 
 
 def mark_given(frames: Tensor, first: int, given: int) -> Tensor:
-    """Frames of a video from its frame `first` on, those before `given` marked.  uint8 [..., n, H, W, 3]"""
+    """Frames of a video from its frame `first` on, those before `given` marked.  uint8 [..., n, H, W, C]"""
     count = min(max(given - first, 0), frames.shape[-4])
     if not count:
         return frames

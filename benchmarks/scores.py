@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.tables import store
 from tats.data.shapes import CLASSES, draw_truth, render_many
-from tats.metrics.features import PLAYS, FeatureNet, compute
+from tats.metrics.features import PLAYS, FeatureNet
+from tats.metrics.scores import compute
 from tats.metrics.train_features import play, train
 
 N = 240

@@ -4,7 +4,6 @@ import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,15 +13,17 @@ from tqdm import tqdm
 
 from tats import checkpoint, flags, output
 from tats.data.module import VideoData
+from tats.films import Films
 from tats.flags import UserError
 from tats.gpt.condition import label_id
 from tats.gpt.config import GPTConfig
 from tats.gpt.model import GPT
 from tats.gpt.sample_config import DrawConfig, OutputConfig
-from tats.media import VideoWriter
-from tats.metrics.features import Network, compute, open_network
+from tats.metrics.features import Network
+from tats.metrics.networks import open_network
+from tats.metrics.scores import compute
 from tats.output import Store, Video
-from tats.video import grid, to_frames
+from tats.video import to_frames
 from tats.vqgan.config import VQGANConfig
 from tats.vqgan.model import VQGAN
 
@@ -141,52 +142,20 @@ def make_missing(store: Store, videos: list[Video], batch_size: int, make: Make)
             raise
 
 
+@torch.inference_mode()
+def decode(store: Store, vqgan: VQGAN, videos: Sequence[Video]) -> Tensor:
+    """Some videos at once: float [B, C, T, H, W]."""
+    codes = torch.from_numpy(np.stack([store.codes[video.index] for video in videos])).long()
+    return vqgan.decode(codes.to(next(vqgan.parameters()).device))
+
+
 def decoded(
     store: Store, vqgan: VQGAN, videos: Sequence[Video], batch_size: int
 ) -> Iterator[tuple[list[Video], Tensor]]:
     """Videos with their frames uint8 [B, T, H, W, C], a batch at a time."""
-    device = next(vqgan.parameters()).device
     for start in range(0, len(videos), batch_size):
         batch = list(videos[start : start + batch_size])
-        codes = torch.from_numpy(np.stack([store.codes[video.index] for video in batch])).long().to(device)
-        with torch.inference_mode():
-            yield batch, to_frames(vqgan.decode(codes)).cpu()
-
-
-def write_videos(
-    store: Store, vqgan: VQGAN, videos: Sequence[Video], folder: Path, batch_size: int, fps: float
-) -> None:
-    """An mp4 per video that has none yet, one line each, and a grid per batch."""
-    missing = [video for video in videos if not (folder / output.video_name(video)).exists()]
-    say(f"videos: {folder}")
-    for batch, frames in decoded(store, vqgan, missing, batch_size):
-        for video, each in zip(batch, frames):
-            path = folder / output.video_name(video)
-            with VideoWriter(path, fps) as file:
-                file.write(each.expand(*each.shape[:-1], 3).numpy())
-            of = "" if video.name is None else f", {video.name}"
-            print(f"{path.name}: seed {video.seed}{of}, {len(each)} frames")
-        if len(batch) > 1:
-            pictures = frames.movedim(-1, 1).float() / 255  # [B, C, T, H, W]
-            with VideoWriter(folder / f"grid_{batch[0].index:05d}.mp4", fps) as file:
-                whole = grid(pictures, int(math.sqrt(len(batch))))
-                file.write(whole.expand(*whole.shape[:-1], 3).numpy())
-
-
-def write_array(store: Store, vqgan: VQGAN, videos: Sequence[Video], path: Path, batch_size: int) -> None:
-    """All frames as one array uint8 [N, T, H, W, C], written piece by piece."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    part, array, row = path.with_name(path.name + ".part"), None, 0
-    for batch, frames in decoded(store, vqgan, videos, batch_size):
-        if array is None:
-            shape = (len(videos), *frames.shape[1:])
-            array = np.lib.format.open_memmap(part, mode="w+", dtype=np.uint8, shape=shape)
-        array[row : row + len(batch)] = frames.numpy()
-        row += len(batch)
-    if array is not None:
-        array.flush()
-        part.replace(path)
-        say(f"array: {path}")
+        yield batch, to_frames(decode(store, vqgan, batch)).cpu()
 
 
 def write_all(
@@ -194,15 +163,18 @@ def write_all(
 ) -> None:
     """Videos and arrays as the flags ask, then one file of codes and the manifest."""
     wanted: OutputConfig = args.output
-    folder = Path(wanted.save) / "videos" / wanted.dataset / name
-    films = wanted.save_videos or not (wanted.save_arrays or scores)
-    if films:
-        write_videos(store, vqgan, videos, folder, batch_size, wanted.fps)
-    if wanted.save_arrays:
-        path = Path(wanted.save) / "numpy_files" / wanted.dataset / f"{name}_eval.npy"
-        write_array(store, vqgan, videos, path, batch_size)
-    named = {"file": lambda video: str((folder / output.video_name(video)).relative_to(wanted.save))} if films else {}
-    store.finish(videos, scores, **named)
+    frames = store.codes.rows[videos[0].index].shape[0] * vqgan.config.downsample[0]
+    asked = wanted.save_videos or not (wanted.save_arrays or scores)
+    films = Films(wanted, name, videos, frames, films=asked)
+    if films.kinds:
+        say(f"videos: {films.folder}")
+    left = films.lacking(videos)
+    for start in range(0, len(left), batch_size):
+        batch = left[start : start + batch_size]
+        films.write(batch, [decode(store, vqgan, batch)])
+    if (array := films.finish()) is not None:
+        say(f"array: {array}")
+    store.finish(videos, scores, **({"file": films.entry} if films.kinds else {}))
     say(f"codes and manifest: {wanted.save}")
 
 

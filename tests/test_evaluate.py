@@ -10,7 +10,7 @@ from tats import evaluate
 from tats.data.shapes import CLASSES, draw_truth, render
 from tats.flags import UserError
 from tats.media import write_video
-from tats.metrics import features
+from tats.metrics import features, scores
 from tats.metrics.features import FeatureConfig, FeatureNet
 
 
@@ -64,7 +64,7 @@ def test_two_folders_of_arrays_are_compared(network, tmp_path, capsys):
     out = tmp_path / "score.json"
     evaluate.main([str(a), str(b), "--features_ckpt", str(network), "--device", "cpu", "--out", str(out)])
     result = json.loads(out.read_text())
-    expected = features.compute(frames_a, frames_b, features.load(network))
+    expected = scores.compute(frames_a, frames_b, features.load(network))
     assert result["FCD-trained"] == pytest.approx(expected["FCD-trained"], rel=1e-6)
     assert (result["n_generated"], result["n_real"], result["generated"]) == (10, 12, str(a))
     said = capsys.readouterr().out

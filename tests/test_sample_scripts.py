@@ -17,6 +17,7 @@ from tats.data.shapes import CLASSES, draw_truth, render
 from tats.flags import UserError
 from tats.media import read_frames, write_video
 from tats.metrics import features
+from tats.metrics.scores import compute
 from tats.output import Store, Video
 from tats.vqgan.config import VQGANConfig
 from tats.vqgan.model import VQGAN
@@ -135,7 +136,7 @@ def test_samples_are_scored_with_a_trained_network(models, tmp_path):
     clips = DataConfig(str(tmp_path / "data"), resolution=8, sequence_length=10, batch_size=4, num_workers=0)
     loader = VideoData(clips, seed=0).train_loader()
     real = torch.cat([batch["video"] for _ in range(2) for batch in loader])[:5]
-    expected = features.compute(made, real, network)["FCD-trained"]
+    expected = compute(made, real, network)["FCD-trained"]
     assert scores["FCD-trained"] == pytest.approx(expected, rel=1e-4)
 
 

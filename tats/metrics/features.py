@@ -1,8 +1,8 @@
-"""Networks that describe a clip by a few hundred numbers, and the scores made from them.
+"""What describes clips by a few hundred numbers, and the small networks that need no published weights.
 
 `FeatureNet` is a small 3D network that is trained on a dataset's own classes (`train_features.py`); its scores are
-called FCD-trained and KCD-trained, never FVD. `I3DFeatures` wraps the network behind the published FVD and KVD, for
-those who have its weights. `compute` compares two sets of clips, given as iterators, in memory that does not grow.
+called FCD-trained and KCD-trained, never FVD. `RandomNet` is the same network untrained. The published networks are in
+`networks.py`; `scores.compute` compares two sets of clips.
 """
 
 import hashlib
@@ -18,8 +18,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tats.flags import UserError
-from tats.metrics.frechet import Moments, kernel_distance
-from tats.metrics.i3d import I3D, preprocess
 from tats.video import to_frames
 
 KIND = "features"  # what a checkpoint of a FeatureNet says of itself
@@ -28,13 +26,15 @@ _CLIPS = 16  # clips that pass through a network at once
 
 
 class Network(Protocol):
-    """What `compute` needs: features of clips, the names of the scores, and who the network is."""
+    """What `scores.compute` needs: features of clips, the names of the scores, and who the network is."""
 
     scores: tuple[str, str]  # names of the Frechet and of the kernel distance
     title: str  # what the Frechet distance is, in words
+    unit: str  # what one row of features describes: "clip" or "frame"
+    min_frames: int  # frames that a clip must have
 
     def features(self, frames: Tensor) -> Tensor:
-        """uint8 [B, T, H, W, 3] -> float32 [B, width]."""
+        """uint8 [B, T, H, W, 3] -> float32 [B, width], or [B * T, width] in the order of clips for a unit "frame"."""
         ...
 
     def describe(self) -> dict[str, Any]:
@@ -58,8 +58,10 @@ class FeatureNet(nn.Module):
     and place. Two tasks train it: which class a clip shows, and how it is played (`PLAYS`), so that both looks and
     motion move the features. 240 thousand weights at the default sizes."""
 
-    scores = ("FCD-trained", "KCD-trained")
+    scores: tuple[str, str] = ("FCD-trained", "KCD-trained")
     title = "trained-feature Frechet distance (not FVD)"
+    unit = "clip"
+    min_frames = 2
 
     def __init__(self, config: FeatureConfig):
         super().__init__()
@@ -111,35 +113,25 @@ class FeatureNet(nn.Module):
         }
 
 
-class I3DFeatures:
-    """The network of the published FVD: 400 logits of I3D, frames resized to 224 x 224 without antialiasing."""
+class RandomNet(FeatureNet):
+    """A FeatureNet with random weights that a seed decides: for tests, and to see what a score is worth that no
+    training has shaped. Weights have the variance that keeps the size of what flows through (He et al. 2015)."""
 
-    scores = ("FVD", "KVD")
-    title = "FVD, protocol tats"
+    scores = ("FCD-random", "KCD-random")
+    title = "random-feature Frechet distance (not FVD)"
 
-    def __init__(self, i3d: I3D):
-        self.i3d = i3d.eval()
-
-    @classmethod
-    def load(cls, path: str | Path, device: str | torch.device = "cpu") -> "I3DFeatures":
-        """From `i3d_pretrained_400.pt`, a plain state dict."""
-        return cls(I3D.load(path).to(device))
-
-    def features(self, frames: Tensor) -> Tensor:
-        """uint8 [B, T, H, W, 3] -> float32 [B, 400]. At least nine frames."""
-        if frames.shape[1] < 9:
-            raise UserError(f"FVD needs clips of at least 9 frames, these have {frames.shape[1]}")
-        return self.i3d(preprocess(frames.to(next(self.i3d.parameters()).device)))
+    def __init__(self, seed: int = 0):
+        super().__init__(FeatureConfig(()))
+        self.seed = seed
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for weight in (parameter for parameter in self.parameters() if parameter.ndim > 1):
+                weight.normal_(0, (2 / weight[0].numel()) ** 0.5, generator=generator)
+        self.eval()
 
     def describe(self) -> dict[str, Any]:
-        """Plain values that say which network this is and how frames are prepared."""
-        return {
-            "name": "I3D, 400 logits",
-            "protocol": "tats",
-            "fingerprint": fingerprint(self.i3d),
-            "width": 400,
-            "frames": "uint8, bilinear to 224x224 without antialiasing, 2x/255-1",
-        }
+        """Plain values that say which network this is."""
+        return super().describe() | {"name": "RandomNet", "trained_on": "nothing", "seed": self.seed}
 
 
 def shrink_frames(frames: Tensor, size: int) -> Tensor:
@@ -192,42 +184,27 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> FeatureNet:
     return network.to(device).eval()
 
 
-def open_network(
-    features: str | Path | None = None, i3d_ckpt: str | Path | None = None, device: str | torch.device = "cpu"
-) -> Network:
-    """The network that a command asks for: I3D with the weights `i3d_ckpt` (a path, or the name of fetched weights), or
-    a trained FeatureNet.
-
-    Raises:
-        UserError: neither or both are given, or the file is missing or something else.
-    """
-    if features is not None and i3d_ckpt is not None:
-        raise UserError("a trained feature network and --i3d_ckpt are two networks: give one of them")
-    if i3d_ckpt is not None:
-        from tats import weights
-
-        return I3DFeatures.load(weights.find(i3d_ckpt, "--i3d_ckpt"), device)
-    if features is None:
-        raise UserError(
-            "a score needs a network: --i3d_ckpt FILE for FVD, or one trained on your data "
-            "(tats evaluate --train_features --data_path DATA --features_ckpt FILE)"
-        )
-    return load(features, device)
-
-
 def clips(batches: Any) -> Iterator[Tensor]:
     """Clips as uint8 frames [b, T, H, W, 3], a few at a time.
 
     `batches` is one batch or an iterable of them; a batch is uint8 frames [B, T, H, W, C], a float video
     [B, C, T, H, W] in [-0.5, 0.5], or a dict that holds one under "video" or "frames". Grey clips become coloured.
     """
+    return (frames for frames, _ in parts(batches))
+
+
+def parts(batches: Any) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """As `clips`, each with the weights [b] of its clips where a batch holds "weight" [B]."""
     alone = isinstance(batches, (Tensor, np.ndarray, Mapping))
     for batch in [batches] if alone else batches:
+        weights = None
         if isinstance(batch, Mapping):
+            weights = torch.as_tensor(batch["weight"]) if "weight" in batch else None
             batch = batch["video"] if "video" in batch else batch["frames"]
         for start in range(0, len(batch), _CLIPS):
             part = batch[start : start + _CLIPS]  # an array may be a file: only this part is read
-            yield _frames(part.detach() if isinstance(part, Tensor) else torch.from_numpy(np.array(part)))
+            frames = _frames(part.detach() if isinstance(part, Tensor) else torch.from_numpy(np.array(part)))
+            yield frames, None if weights is None else weights[start : start + _CLIPS]
 
 
 def _frames(part: Tensor) -> Tensor:
@@ -237,80 +214,3 @@ def _frames(part: Tensor) -> Tensor:
     if frames.dtype != torch.uint8 or frames.shape[-1] not in (1, 3):
         raise ValueError(f"frames must be uint8 [B, T, H, W, 1 or 3], got {frames.dtype} {list(frames.shape)}")
     return frames.expand(*frames.shape[:-1], 3)
-
-
-@dataclass
-class Described:
-    """What a network says of a set of clips: their moments, and the features themselves for the kernel distance."""
-
-    moments: Moments
-    features: Tensor  # float32 [clips, width]
-    shape: tuple[int, ...]  # frames, height and width of a clip
-
-
-@torch.inference_mode()
-def describe_clips(batches: Any, network: Network, name: str) -> Described:
-    """Features of all clips. `name` says in errors whose clips these are.
-
-    Raises:
-        UserError: there are fewer than two clips, or their shapes differ.
-    """
-    moments, features, shape = Moments(), [], None
-    for frames in clips(batches):
-        if shape is not None and tuple(frames.shape[1:4]) != shape:
-            raise UserError(f"the {name} clips differ in shape: {list(shape)} and {list(frames.shape[1:4])}")
-        shape = tuple(frames.shape[1:4])
-        features.append(network.features(frames).float().cpu())
-        moments.add(features[-1])
-    if shape is None or moments.count < 2:
-        raise UserError(f"a score needs at least 2 {name} clips, got {moments.count}")
-    return Described(moments, torch.cat(features), shape)
-
-
-def compute(generated: Any, real: Any, network: Network) -> dict[str, Any]:
-    """Compare two sets of clips; each is given as `clips` takes it, and gone through once.
-
-    Returns:
-        Plain values: the title in words, both distances under the network's own names (`FCD-trained`, `KCD-trained` or
-        `FVD`, `KVD`), counts, the network with its fingerprint, what limits the numbers, and one line to print.
-
-    Raises:
-        UserError: too few clips, clips of several shapes, or of different length on the two sides.
-    """
-    theirs, ours = describe_clips(real, network, "real"), describe_clips(generated, network, "generated")
-    if ours.shape[0] != theirs.shape[0]:
-        raise UserError(
-            f"generated clips have {ours.shape[0]} frames, real ones {theirs.shape[0]}: a score compares equal lengths"
-        )
-    first, second = network.scores
-    described = network.describe()
-    values = (ours.moments.distance(theirs.moments), kernel_distance(ours.features, theirs.features))
-    counts = (ours.moments.count, theirs.moments.count)
-    line = f"{first} {values[0]:.4g}, {second} {values[1]:.4g} ({counts[0]} generated against {counts[1]} real clips"
-    return {
-        "score": network.title,
-        first: values[0],
-        second: values[1],
-        "n_generated": counts[0],
-        "n_real": counts[1],
-        "clip_generated": list(ours.shape),
-        "clip_real": list(theirs.shape),
-        "covariance": "unbiased (N-1)",
-        "network": described,
-        "notes": _limits(ours, theirs),
-        "line": f"{line}; {described['name']} {described['fingerprint']})",
-    }
-
-
-def _limits(ours: Described, theirs: Described) -> list[str]:
-    """What a reader must know beside the numbers."""
-    notes = []
-    for name, side in (("generated", ours), ("real", theirs)):
-        if side.moments.singular:
-            notes.append(
-                f"{side.moments.count} {name} clips are too few for a covariance of {side.moments.width} dimensions: "
-                f"it is singular and the Frechet distance too large; at least {side.moments.width + 1} are needed"
-            )
-    if ours.shape[1:] != theirs.shape[1:]:
-        notes.append(f"pictures differ in size: {list(ours.shape[1:])} generated, {list(theirs.shape[1:])} real")
-    return notes

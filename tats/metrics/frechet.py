@@ -46,7 +46,7 @@ def frechet_distance(a: Any, b: Any, ddof: int = 1, *, floor: float = FLOOR) -> 
 
 
 def _spectrum(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Eigenvalues [r] and eigenvectors [width, r] of x^T x; from the singular values of x [n, width] where n < width."""
+    """Eigenvalues [r] and eigenvectors [width, r] of x^T x, x [n, width]; from singular values of x where n < width."""
     if len(x) >= x.shape[1]:
         values, axes = torch.linalg.eigh(x.T @ x)
         return values, axes
@@ -109,9 +109,7 @@ class Moments:
             raise ValueError(f"weights must be {len(x)} positive numbers, one for each feature, got {w.tolist()[:5]}")
         mean = (w[:, None] * x).sum(0) / w.sum()
         centred = x - mean
-        self.merge(
-            Moments(len(x), mean, centred.T @ (w[:, None] * centred), float(w.sum()), float(w.square().sum()))
-        )
+        self.merge(Moments(len(x), mean, centred.T @ (w[:, None] * centred), float(w.sum()), float(w.square().sum())))
 
     def merge(self, other: "Moments") -> None:
         """Take in what another gathered: other files, other processes."""

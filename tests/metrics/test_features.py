@@ -9,7 +9,10 @@ from torch import Tensor
 from tats.data.shapes import CLASSES, draw_truth, render_many
 from tats.flags import UserError
 from tats.metrics import features
-from tats.metrics.features import PLAYS, FeatureConfig, FeatureNet, compute, describe_clips
+from tats.metrics.features import PLAYS, FeatureConfig, FeatureNet
+from tats.metrics.networks import open_network
+from tats.metrics.scores import compute
+from tats.metrics.statistics import describe_clips
 from tats.metrics.train_features import CUT, gather, play, train
 from tats.video import from_frames
 
@@ -121,7 +124,7 @@ def test_mistakes_get_one_line(network, real):
     with pytest.raises(UserError, match="at least 4 frames"):
         train(real[:, :3], None)
     with pytest.raises(UserError, match="a score needs a network"):
-        features.open_network()
+        open_network()
     with pytest.raises(UserError, match="no clips to train"):
         gather([])
 
@@ -129,7 +132,7 @@ def test_mistakes_get_one_line(network, real):
 def test_a_stored_network_is_the_same_network(network, real, tmp_path):
     path = tmp_path / "features.pt"
     features.save(network, path)
-    loaded = features.open_network(path)
+    loaded = open_network(path)
     assert isinstance(loaded, FeatureNet)
     assert loaded.describe() == network.describe()
     assert loaded.config.label_names == CLASSES

@@ -9,8 +9,8 @@ import torch.nn.functional as F
 from reference_cases import Case
 
 from tats.flags import UserError
-from tats.metrics.features import I3DFeatures
 from tats.metrics.i3d import I3D
+from tats.metrics.networks import I3DFeatures
 
 ENDPOINTS = 16
 PARITY = Case("fvd_i3d")

@@ -60,6 +60,11 @@ def fit_to_data(
     table = None
     if gpt.vtokens_pos:
         side = data.code_side or max(h, w)
+        if side == max(h, w):
+            remarks.append(
+                f"--vtokens_pos: windows show the whole {h}x{w} codes of a picture, so the table of places ends there; "
+                f"wide sampling needs crops of larger ones (--vtokens --spatial_length N)"
+            )
         table = (shape[0], side, side)
     return gpt.fitted(shape, n_codes, code_offset, n_cond, names, table), remarks
 
@@ -100,7 +105,9 @@ def start(config: GPTConfig, training: GPTTrainConfig, vqgan: VQGAN | None, seed
     """A new transformer, or one with the weights of another (--init_from: one of ours or a released checkpoint).
 
     The architecture of the other counts. Where its condition has another vocabulary, the ids of codes keep their
-    weights and those of the condition start anew. Raises UserError where codes or windows differ.
+    weights and those of the condition start anew. Which frames a window holds and which codes are anchors may differ:
+    no weight depends on it, so coarse and between models can start from one that continues videos. Raises UserError
+    where codes or windows differ.
     """
     init_from = training.init_from
     if init_from is None:
@@ -112,7 +119,7 @@ def start(config: GPTConfig, training: GPTTrainConfig, vqgan: VQGAN | None, seed
         return gpt
     other = checkpoint.load_transformer(init_from)
     theirs = other.config
-    same = ("n_codes", "block_size", "n_unmasked", "places_shape")
+    same = ("n_codes", "block_size", "places_shape")
     wrong = [f"{name} {getattr(theirs, name)} instead of {getattr(config, name)}" for name in same
              if getattr(theirs, name) != getattr(config, name)]  # fmt: skip
     if wrong:

@@ -91,16 +91,23 @@ def sample_long_codes(
     return chain(given.unbind(1), map(job.finish, made))
 
 
-def continue_codes(gpt: GPT, codes: Tensor, frames: int, context: int = 1, **arguments) -> Iterator[Tensor]:
+def continue_codes(
+    gpt: GPT, codes: Tensor, frames: int, context: int = 1, *, seeds: Sequence[int] | None = None, **arguments
+) -> Iterator[Tensor]:
     """Goes on from given codes int64 [B, t0, h, w]: yields `frames` latent frames [B, h, w], the given ones first.
 
-    Arguments as `sample_long_codes`; what comes after depends on the given frames inside the context and nothing else.
+    seeds: one per video (None: 0, 1, 2, ...). Other arguments as `sample_long_codes`. What is new depends on the given
+    frames inside the context and on no others. Codes of a video that is longer than what is given know of the rest
+    (the encoder looks ahead): encode the given frames as a clip of their own.
     """
+    if codes.ndim != 4:
+        raise ValueError(f"codes must be [B, t, h, w], got {[*codes.shape]}")
     if codes.shape[1] >= frames:
         raise UserError(
             f"{codes.shape[1]} latent frames are given: a longer video must have more, {frames} were asked for"
         )
-    return sample_long_codes(gpt, frames, context, known=codes, **arguments)
+    seeds = range(len(codes)) if seeds is None else seeds
+    return sample_long_codes(gpt, frames, context, known=codes, seeds=seeds, **arguments)
 
 
 def sample_wide_codes(

@@ -10,10 +10,8 @@ from tats.gpt.sample_config import HierarchicalConfig
 def main() -> None:
     """Parse, load, sample, write."""
     args = flags.parse(HierarchicalConfig)
-    import torch
-
-    from tats import checkpoint, output, sampling
-    from tats.gpt.api import sample_hierarchical_codes
+    from tats import checkpoint, long_run, output, sampling
+    from tats.gpt import api, endless
 
     sampling.needed(args, "ckpt1", "ckpt2", "vqgan")
     if args.compute_fvd:
@@ -23,20 +21,23 @@ def main() -> None:
     fine = checkpoint.load_transformer(args.ckpt2, args.vqgan, device=device)
     videos = sampling.videos_of(coarse.config, args.output, args.draw)
     sampling.side_of(coarse, args.sample_resolution, wide=False)
-    frames, context = args.sample_length + 1, args.temporal_sample_pos
+    step, context = fine.config.latent_shape[0] - 1, args.temporal_sample_pos
+    frames = long_run.latent_length(args.frames, args.sample_length, vqgan, step)
     models = {"coarse": coarse, "fine": fine, "vqgan": vqgan}
-    store = sampling.open_store(args, models, length=args.sample_length, context=context)
+    store = sampling.open_store(args, models, length=frames - 1, context=context)
 
-    def make(batch: list[output.Video]):
+    def make(batch, known, start):
         condition = sampling.condition_of(coarse.config, args.output, batch)
-        seeds = [video.seed for video in batch]
-        made = sample_hierarchical_codes(coarse, fine, frames, context, seeds=seeds, **condition, **args.draw.settings)
-        return torch.stack(list(sampling.counted(made, frames)), 1)
+        more = {"seeds": [video.seed for video in batch], "known": known, "start": start}
+        return api.sample_hierarchical_codes(coarse, fine, frames, context, **more, **condition, **args.draw.settings)
 
-    size = args.output.batch_size
-    sampling.make_missing(store, videos, size, make)
-    name = output.run_name(args.draw.top_k, args.draw.top_p, args.draw.run, f"hier_{args.sample_length}_{context}_")
-    sampling.write_all(args, store, vqgan, videos, name, 1, None)
+    def keep(done: int, given: int, batch: int) -> range:
+        if args.draw.as_published:
+            return range(given)
+        return endless.back_between(done, given, context, step, max(endless.GAP_BATCH // batch, 1))
+
+    name = output.run_name(args.draw.top_k, args.draw.top_p, args.draw.run, f"hier_{frames - 1}_{context}_")
+    long_run.make_films(args, store, vqgan, videos, name, long_run.Film(frames, make, keep))
 
 
 if __name__ == "__main__":

@@ -10,31 +10,33 @@ from tats.gpt.sample_config import LongConfig
 def main() -> None:
     """Parse, load, sample, write."""
     args = flags.parse(LongConfig)
-    import torch
-
-    from tats import checkpoint, output, sampling
-    from tats.gpt.api import sample_long_codes, sample_wide_codes
+    from tats import checkpoint, long_run, output, sampling
+    from tats.gpt import api, endless
 
     sampling.needed(args, "gpt_ckpt", "vqgan_ckpt")
     gpt, vqgan = checkpoint.load_pair(args.gpt_ckpt, args.vqgan_ckpt, sampling.device_of(args.draw.device))
     videos = sampling.videos_of(gpt.config, args.output, args.draw)
-    length, context = args.sample_length, args.temporal_sample_pos
-    side = sampling.side_of(gpt, args.sample_resolution)
+    length, context = long_run.latent_length(args.frames, args.sample_length, vqgan), args.temporal_sample_pos
+    side, trained = sampling.side_of(gpt, args.sample_resolution), gpt.config.latent_shape
     store = sampling.open_store(args, {"gpt": gpt, "vqgan": vqgan}, length=length, context=context, side=side)
 
-    def make(batch: list[output.Video]):
+    def make(batch, known, start):
         condition = sampling.condition_of(gpt.config, args.output, batch)
-        more = {"seeds": [video.seed for video in batch], **condition, **args.draw.settings}
-        if side == gpt.config.latent_shape[1]:
-            frames = sample_long_codes(gpt, length, context, **more)
-        else:
-            frames = sample_wide_codes(gpt, length, (side, side), context, **more)
-        return torch.stack(list(sampling.counted(frames, length)), 1)
+        seeds = [video.seed for video in batch]
+        more = {"seeds": seeds, "known": known, "start": start, **condition, **args.draw.settings}
+        if side == trained[1]:
+            return api.sample_long_codes(gpt, length, context, **more)
+        return api.sample_wide_codes(gpt, length, (side, side), context, **more)
 
-    size = args.output.batch_size
-    sampling.make_missing(store, videos, size, make)
+    def keep(done: int, given: int, batch: int) -> range:
+        if args.draw.as_published:
+            return range(given)
+        if side == trained[1]:
+            return endless.back_long(done, given, context)
+        return endless.back_wide(done, given, trained[0])
+
     name = output.run_name(args.draw.top_k, args.draw.top_p, args.draw.run, f"temp_{length}_{context}_")
-    sampling.write_all(args, store, vqgan, videos, name, 1, None)
+    long_run.make_films(args, store, vqgan, videos, name, long_run.Film(length, make, keep))
 
 
 if __name__ == "__main__":

@@ -160,9 +160,9 @@ def run_name(top_k: int | None, top_p: float | None, run: int, prefix: str = "")
 
 
 def video_name(video: Video) -> str:
-    """The published name of a video, with the suffix of ours."""
-    between = "" if video.name is None else f"{video.name}_"
-    return f"generation_{between}{video.index}.mp4"
+    """The published name of a video, without suffix."""
+    between = "" if video.name is None else f"{video.name}_".replace("/", "_")
+    return f"generation_{between}{video.index}"
 
 
 def versions() -> dict[str, str]:

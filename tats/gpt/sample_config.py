@@ -6,6 +6,9 @@ from typing import ClassVar
 from tats.data.config import DataConfig
 from tats.flags import UserError, arg
 
+KINDS = {"mp4": ".mp4", "gif": ".gif", "frames": ""}  # --save_as -> suffix of the file; a folder of pictures has none
+GROUP_NORM = "a VQGAN with group normalisation decodes long videos piece by piece, with seams"
+
 
 @dataclass(frozen=True)
 class DrawConfig:
@@ -53,13 +56,18 @@ class OutputConfig:
     label: list[str] | None = arg(None, "classes to make, by name or id (none: all of them)")
     text: str | None = arg(None, "what to show, for a transformer conditioned on text (with --bpe)")
     bpe: str | None = arg(None, "vocabulary of byte pairs (.txt or .txt.gz), with --text")
-    save_videos: bool = arg(False, "write an mp4 per video and grids; the default when nothing else is asked for")
+    save_videos: bool = arg(False, "write every video and grids; the default when nothing else is asked for")
+    save_as: list[str] = arg(
+        ["mp4"], "what a video is written as: files, or folders of numbered pictures; several allowed", [*KINDS]
+    )
     save_arrays: bool = arg(False, "write the frames of all videos as one array (_eval.npy)")
     fps: float = arg(16.0, "frames per second of the videos")
 
     def __post_init__(self) -> None:
         if self.n_sample < 1:
             raise UserError(f"--n_sample counts videos, got {self.n_sample}")
+        if not self.save_as:
+            raise UserError(f"--save_as takes one or more of {', '.join(KINDS)}")
         if not self.fps > 0:
             raise UserError(f"--fps must be above 0, got {self.fps}")
 
@@ -98,6 +106,8 @@ class LongConfig:
     gpt_ckpt: str = arg("", "checkpoint of the transformer (needed)")
     vqgan_ckpt: str = arg("", "checkpoint of the VQGAN whose codes it makes (needed)")
     sample_length: int = arg(256, "latent frames of a video")
+    frames: int | None = arg(None, "frames of a video, instead of --sample_length")
+    decode_group_norm_in_pieces: bool = arg(False, GROUP_NORM)
     sample_resolution: int | None = arg(
         None, "rows and columns of codes, beyond the trained ones with --vtokens_pos models (none: as trained)"
     )
@@ -132,6 +142,8 @@ class HierarchicalConfig:
     ckpt2: str = arg("", "checkpoint of the transformer that fills in frames (needed)", aliases=("CKPT2",))
     vqgan: str = arg("", "checkpoint of the VQGAN whose codes both make (needed)")
     sample_length: int = arg(64, "latent frames of a video after the first; must end on a coarse one")
+    frames: int | None = arg(None, "frames of a video, instead of --sample_length")
+    decode_group_norm_in_pieces: bool = arg(False, GROUP_NORM)
     sample_resolution: int | None = arg(None, "rows and columns of codes, as trained")
     temporal_sample_pos: int = arg(1, "coarse frames that the coarse transformer sees of what it made before")
     compute_fvd: bool = arg(False, "no effect on long videos, as published; `tats evaluate` compares sets of videos")

@@ -63,7 +63,7 @@ def offset_of(protocol: Protocol, room: int, clip: int, seed: int) -> int:
 
 def _side_by_side(starts: Integers, span: int) -> Choice:
     counts = (starts + span - 1) // span  # a video in which n windows may start has n + span - 1 frames
-    videos = np.repeat(np.arange(len(windows), dtype=np.int64), counts)
+    videos = np.repeat(np.arange(len(starts), dtype=np.int64), counts)
     first = np.cumsum(counts) - counts
     return Choice(videos, (np.arange(len(videos), dtype=np.int64) - first[videos]) * span)
 

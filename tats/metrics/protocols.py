@@ -140,8 +140,9 @@ def _checked(protocol: Protocol) -> Protocol:
     return protocol
 
 
-_CLIPS = Protocol("clips", "this toolkit: all clips of two sets, as they are", n_generated=None, n_real=None, split="test",
-                  real_clips="consecutive", frames=None, size=None, pixels="any", network="file")  # fmt: skip
+_CLIPS = Protocol("clips", "this toolkit: all clips of two sets, as they are", n_generated=None, n_real=None,
+                  split="test", real_clips="consecutive", frames=None, size=None, pixels="any",
+                  network="file")  # fmt: skip
 _TATS = Protocol("tats", "Ge et al. 2022, published code: 2048 clips beside random windows of the train split",
                  network="i3d-plain")  # fmt: skip
 _STYLEGAN = Protocol("stylegan-v/fvd2048_16f", "Skorokhodov et al. 2022, published code; also used by LARP and others",

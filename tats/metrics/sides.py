@@ -1,0 +1,355 @@
+"""The two sides of a score: clips of a data set, of files, or clips that are made while they are judged.
+
+A side has a number of clips, and gives any of them in batches; several processes each take every n-th. Nothing is held
+but the batch at hand.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from typing import Protocol as Interface
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from tats.data.loader import Failure, Source, leave_signals
+from tats.flags import UserError
+from tats.metrics.clip_choice import Choice, choose, offset_of
+from tats.metrics.processes import ALONE, World
+from tats.metrics.protocols import Protocol
+from tats.video import to_frames
+
+Batch = dict[str, Tensor]  # "frames" uint8 [b, T, H, W, C], "weight" float64 [b] where clips count differently
+ARRAYS = (".npy", ".npz")
+_DIGEST = 1 << 56  # fingerprints are sums below this, so that those of a hundred processes still fit an int64
+
+
+class Side(Interface):
+    """What a score needs of its clips."""
+
+    pixels: str  # raw, or video files; and from which size they were resized, if they were
+
+    def __len__(self) -> int:
+        """Clips there are."""
+        ...
+
+    def batches(self, seed: int, part: range, world: World = ALONE) -> Iterator[Batch]:
+        """The clips of `part` that fall to this process, in order; `seed` draws what is random about them."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """Plain values: what these clips are, and where they come from."""
+        ...
+
+
+class DataClips:
+    """Clips of a data set, as a protocol chooses them.
+
+    source: videos in the order of their names (a `tats.data` source, made for windows of the protocol's span). about:
+    plain values that say what it is.
+    """
+
+    pixels = "raw"
+
+    def __init__(self, source: Any, protocol: Protocol, about: dict[str, Any], batch_size: int = 16, workers: int = 0):
+        self.source, self.protocol, self.about = source, protocol, about
+        self.batch_size, self.workers = batch_size, workers
+        self._count = len(choose(protocol, source, 0))
+
+    def __len__(self) -> int:
+        return self._count
+
+    def describe(self) -> dict[str, Any]:
+        """What the data set is, its videos and how many clips are taken."""
+        return {**self.about, "videos": len(self.source.starts), "clips": len(self)}
+
+    def batches(self, seed: int, part: range, world: World = ALONE) -> Iterator[Batch]:
+        """See `Side`."""
+        chosen = choose(self.protocol, self.source, seed)
+        places = list(world.share(part))
+        loader = DataLoader(
+            _Places(self.source, self.protocol, chosen),
+            sampler=places,
+            batch_size=self.batch_size,
+            num_workers=min(self.workers, -(-len(places) // self.batch_size)),
+            collate_fn=_stack,
+            worker_init_fn=leave_signals,
+        )
+        done = 0
+        for batch in loader:
+            if isinstance(batch, Failure):
+                raise UserError(batch.message)
+            numbers = places[done : done + len(batch)]
+            done += len(batch)
+            found = {"frames": batch}
+            if chosen.weights is not None:
+                found["weight"] = torch.from_numpy(chosen.weights[numbers])
+            yield found
+
+
+class _Places(Dataset):
+    """The chosen clips of a source by number: frames uint8 [T, H, W, C]."""
+
+    def __init__(self, source: Any, protocol: Protocol, choice: Choice):
+        self.source, self.protocol, self.choice = source, protocol, choice
+
+    def __len__(self) -> int:
+        return len(self.choice)
+
+    def __getitem__(self, number: int) -> Tensor | Failure:
+        video, start = int(self.choice.videos[number]), int(self.choice.starts[number])
+        try:
+            if self.protocol.size is None or self.protocol.resize != "bilinear" or len(set(self.protocol.size)) > 1:
+                frames = torch.from_numpy(np.ascontiguousarray(_stored(self.source, video, start)))
+                return resized(frames, self.protocol.size, self.protocol.resize, self.protocol.levels)
+            clip = self.source.read(video, start, np.random.default_rng(0))
+            return quantised(clip["video"], self.protocol.levels)
+        except UserError as error:  # raised in the main process: a worker would wrap it in a trace
+            return Failure(str(error))
+
+
+def _stored(source: Any, video: int, start: int) -> np.ndarray:
+    """Frames of a window as they are stored, uint8 [T, H, W, C]."""
+    read = getattr(source, "frames", None)
+    if read is None:
+        raise UserError(
+            "these data give their pictures as squares only: name a square --resolution, such as --resolution 128"
+        )
+    return read(video, start)
+
+
+def _stack(clips: "Sequence[Tensor | Failure]") -> "Tensor | Failure":
+    read: list[Tensor] = []
+    for clip in clips:
+        if isinstance(clip, Failure):
+            return clip
+        read.append(clip)
+    if len({each.shape for each in read}) > 1:
+        sizes = sorted({tuple(each.shape[:3]) for each in read})
+        return Failure(f"the real clips differ in shape ({sizes}): name their size with --resolution")
+    return torch.stack(read)
+
+
+class Joined:
+    """Several splits of a data set as one source, ordered by the names of the videos."""
+
+    def __init__(self, sources: Sequence[Source]):
+        self.sources, self.span = sources, sources[0].span
+        of = [(source, video) for source in range(len(sources)) for video in range(len(sources[source].starts))]
+        names: list[str] = [name for source in sources for name in getattr(source, "names", [])]
+        by_name = sorted(range(len(of)), key=names.__getitem__) if len(names) == len(of) else range(len(of))
+        self.places = [of[number] for number in by_name]
+        self.names = [names[number] for number in by_name] if names else []
+        self.starts = np.array([sources[source].starts[video] for source, video in self.places], np.int64)
+        self.clips = np.array([sources[source].clips[video] for source, video in self.places], np.int64)
+
+    def read(self, video: int, start: int, draw: np.random.Generator) -> dict[str, Any]:
+        """One clip, as the split it belongs to reads it."""
+        source, within = self.places[video]
+        return self.sources[source].read(within, start, draw)
+
+    def frames(self, video: int, start: int) -> np.ndarray:
+        """Frames of one window as stored: uint8 [T, H, W, C]."""
+        source, within = self.places[video]
+        return _stored(self.sources[source], within, start)
+
+
+class MadeClips:
+    """Clips that are made while they are judged: by a model that samples, or from codes.
+
+    make(numbers, seed): frames uint8 [b, T, H, W, C] of the clips with these numbers, of which there are `count`.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        make: Callable[[Sequence[int], int], Tensor],
+        protocol: Protocol,
+        about: dict[str, Any],
+        batch_size: int = 16,
+    ):
+        self.count, self.make, self.protocol, self.about, self.batch_size = count, make, protocol, about, batch_size
+        self.pixels = "raw"
+
+    def __len__(self) -> int:
+        return self.count
+
+    def describe(self) -> dict[str, Any]:
+        """What makes these clips."""
+        return {**self.about, "clips": self.count}
+
+    def batches(self, seed: int, part: range, world: World = ALONE) -> Iterator[Batch]:
+        """See `Side`."""
+        mine = list(world.share(part))
+        for first in range(0, len(mine), self.batch_size):
+            numbers = mine[first : first + self.batch_size]
+            made = self.make(numbers, seed).cpu()
+            self.pixels = _origin("raw", made[0], self.protocol)
+            clips = [clip_of(each, self.protocol, number, seed) for number, each in zip(numbers, made)]
+            yield {"frames": torch.stack(clips)}
+
+
+class FileClips:
+    """Clips that lie in files: arrays uint8 [N, T, H, W, C] (.npy, .npz), else one clip in each video file.
+
+    path: such a file, or a folder of them, in the order of their names. limit: clips that are taken, at most.
+    """
+
+    def __init__(self, path: str | Path, protocol: Protocol, limit: int | None = None, batch_size: int = 16):
+        self.path, self.protocol, self.batch_size = Path(path).expanduser(), protocol, batch_size
+        arrays, films = clip_files(self.path)
+        self.pixels = "raw" if arrays else "video files"
+        self._arrays = [read_array(file) for file in arrays]
+        self._films = films
+        counts = [len(array) for array in self._arrays] or [1] * len(films)
+        self._ends = np.cumsum(counts)
+        total = int(self._ends[-1])
+        self.count = total if limit is None else min(total, limit)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def describe(self) -> dict[str, Any]:
+        """Where the clips lie and in what form."""
+        return {"path": str(self.path), "pixels": self.pixels, "clips": self.count}
+
+    def batches(self, seed: int, part: range, world: World = ALONE) -> Iterator[Batch]:
+        """See `Side`."""
+        waiting: list[Tensor] = []
+        for number in world.share(part):
+            whole = self._whole(number)
+            self.pixels = _origin(self.pixels.split(",")[0], whole, self.protocol)
+            clip = clip_of(whole, self.protocol, number, seed, str(self.path))
+            if waiting and (clip.shape != waiting[0].shape or len(waiting) == self.batch_size):
+                yield {"frames": torch.stack(waiting)}
+                waiting = []
+            waiting.append(clip)
+        if waiting:
+            yield {"frames": torch.stack(waiting)}
+
+    def _whole(self, number: int) -> Tensor:
+        """Clip number `number` as it lies there, uint8 [T, H, W, C]."""
+        file = int(np.searchsorted(self._ends, number, side="right"))
+        if self._arrays:
+            row = number - (int(self._ends[file - 1]) if file else 0)
+            return torch.from_numpy(np.array(self._arrays[file][row]))
+        from tats.media import read_frames
+
+        return torch.from_numpy(read_frames(self._films[file]))
+
+
+def _origin(pixels: str, frames: Tensor, protocol: Protocol) -> str:
+    """Where the pixels of generated frames [T, H, W, C] come from, and their size if it is not the protocol's."""
+    height, width = frames.shape[1:3]
+    kept = protocol.size is None or (height, width) == tuple(protocol.size)
+    return pixels if kept else f"{pixels}, resized from {height}x{width}"
+
+
+def clip_files(path: Path) -> tuple[list[Path], list[Path]]:
+    """Arrays and video files at or below `path`; where there are arrays, these are the clips.
+
+    Raises:
+        UserError: there are neither.
+    """
+    from tats.reader import SUFFIXES
+
+    if not path.exists():
+        raise UserError(f"{path}: no such file or folder; give clips as .npy, .npz or video files")
+    inside = (file for file in path.rglob("*") if file.is_file() and not file.name.startswith("."))
+    files = sorted(inside) if path.is_dir() else [path]
+    arrays = [file for file in files if file.suffix in ARRAYS and file.name.split("_")[0].split(".")[0] != "codes"]
+    films = [
+        file for file in files if file.name.lower().endswith(tuple(SUFFIXES)) and not file.name.startswith("grid_")
+    ]
+    if not arrays and not films:
+        raise UserError(f"{path} holds no clips: give .npy or .npz arrays, or video files ({', '.join(SUFFIXES)})")
+    return arrays, [] if arrays else films
+
+
+def read_array(path: Path) -> np.ndarray:
+    """uint8 frames [N, T, H, W, C]; a .npy stays on the disk until it is used."""
+    try:
+        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{path} is no array of clips: {' '.join(str(error).split())}") from None
+    if isinstance(loaded, np.ndarray):
+        array = loaded
+    else:
+        with loaded:
+            if len(loaded.files) != 1:
+                raise UserError(
+                    f"{path} holds {len(loaded.files)} arrays ({', '.join(loaded.files)}), one was expected"
+                )
+            array = loaded[loaded.files[0]]
+    if array.dtype != np.uint8 or array.ndim != 5 or array.shape[-1] not in (1, 3) or not len(array):
+        raise UserError(f"{path} holds {array.dtype} {list(array.shape)}; clips are uint8 [N, T, H, W, 1 or 3]")
+    return array
+
+
+def clip_of(frames: Tensor, protocol: Protocol, number: int, seed: int, where: str = "the generated videos") -> Tensor:
+    """The clip that a protocol takes of generated video `number`, at its size; uint8 [T, H, W, C] both.
+
+    Raises:
+        UserError: it is too short.
+    """
+    if protocol.frames is not None:
+        span = (protocol.frames - 1) * protocol.generated_stride + 1
+        if len(frames) < span:
+            raise UserError(
+                f"{where}: a video has {len(frames)} frames, clips are {protocol.frames} frames of a window of {span}; "
+                "--sequence_length sets another length for both sides"
+            )
+        first = offset_of(protocol, len(frames) - span, number, seed)
+        frames = frames[first : first + span : protocol.generated_stride]
+    return resized(frames, protocol.size, protocol.resize, protocol.levels)
+
+
+def quantised(video: Tensor, levels: str) -> Tensor:
+    """float [C, T, H, W] or [B, C, T, H, W] in [-0.5, 0.5] -> uint8 frames; `levels` truncated or rounded."""
+    if levels == "truncated":
+        return to_frames(video)
+    return ((video.float().clamp(-0.5, 0.5) + 0.5) * 255).round_().to(torch.uint8).movedim(-4, -1).contiguous()
+
+
+def resized(frames: Tensor, size: tuple[int, int] | None, resize: str, levels: str) -> Tensor:
+    """uint8 frames [T, H, W, C] at another size: scaled until they cover it, the middle kept.
+
+    resize: bilinear, or antialias (bilinear, of the means of the pixels that fall together).
+    """
+    if size is None or tuple(frames.shape[1:3]) == tuple(size):
+        return frames
+    height, width = frames.shape[1:3]
+    scale = max(size[0] / height, size[1] / width)
+    cover = (max(size[0], round(height * scale)), max(size[1], round(width * scale)))
+    pictures = frames.movedim(-1, 1).float()  # [T, C, H, W]
+    pictures = F.interpolate(pictures, cover, mode="bilinear", align_corners=False, antialias=resize == "antialias")
+    top, left = (cover[0] - size[0]) // 2, (cover[1] - size[1]) // 2
+    pictures = pictures[:, :, top : top + size[0], left : left + size[1]]
+    pictures = pictures if levels == "truncated" else pictures.round()
+    return pictures.clamp(0, 255).to(torch.uint8).movedim(1, -1).contiguous()
+
+
+class Watched:
+    """The batches of a side on their way to a network, with what is counted on the way: clips, and a fingerprint
+    of their pixels that depends neither on their order nor on who judged them."""
+
+    def __init__(self) -> None:
+        self.clips = 0
+        self._sum = 0
+
+    def watch(self, batches: Iterable[Batch]) -> Iterator[Batch]:
+        """The same batches."""
+        for batch in batches:
+            for clip in batch["frames"].contiguous().numpy():
+                digest = hashlib.blake2b(clip.tobytes(), digest_size=7).digest()
+                self._sum = (self._sum + int.from_bytes(digest, "big")) % _DIGEST
+            self.clips += len(batch["frames"])
+            yield batch
+
+    def fingerprint(self, world: World = ALONE) -> str:
+        """Fourteen hexadecimal digits: equal for equal sets of clips."""
+        return f"{int(world.sum(torch.tensor(self._sum))) % _DIGEST:014x}"

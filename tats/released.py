@@ -12,8 +12,9 @@ _DRIVE = "https://drive.google.com/file/d/"
 class Released:
     """One file: its name here, what it is, where its authors put it, and the name it has on disk.
 
-    size: bytes. sha256: of the file; unpacked_sha256: of what a .gz file holds. None where nobody has stated it.
-    note: what to know when it is not simply fetched.
+    size: bytes; megabytes: about, where only that is stated. sha256: of the file, or the digits it begins with;
+    unpacked_sha256: of what a .gz file holds. None where nobody has stated it. note: what to know when it is not simply
+    fetched. licence: of the weights, as far as their authors state it. takes: what pixels, how many and of what size.
     """
 
     name: str
@@ -24,6 +25,9 @@ class Released:
     sha256: str | None = None
     unpacked_sha256: str | None = None
     note: str = ""
+    megabytes: float | None = None
+    licence: str = "not stated"
+    takes: str = ""
 
 
 def _drive(name: str, what: str, key: str) -> Released:
@@ -72,6 +76,9 @@ NETWORKS = (
         "https://www.dropbox.com/s/ge9e5ujwgetktms/i3d_torchscript.pt?dl=1",
         "i3d_torchscript.pt",
         note="mirror: https://huggingface.co/flateon/FVD-I3D-torchscript",
+        megabytes=51,
+        licence="not stated for the conversion; the original network: Apache-2.0",
+        takes="clips of 10 frames or more, uint8 of any size: rescale=True, resize=True",
     ),
     Released(
         "i3d-plain",
@@ -79,18 +86,34 @@ NETWORKS = (
         "",
         "i3d_pretrained_400.pt",
         note="lies in the published code of the paper as tats/fvd/i3d_pretrained_400.pt (50.9 MB): copy it from there",
+        megabytes=50.9,
+        licence="not stated for the conversion; the original network: Apache-2.0",
+        takes="clips of 9 frames or more, [-1, 1], 224x224",
     ),
     Released(
         "c3d-ucf101",
         "C3D (UCF-101, TorchScript), inception score of videos",
         "https://www.dropbox.com/s/jxpu7avzdc9n97q/c3d_ucf101.pt?dl=1",
         "c3d_ucf101.pt",
+        takes="clips of 16 frames, uint8 of any size (TorchScript); 0 to 255, blue first, 112x112 (plain weights)",
     ),
     Released(
         "inception-2015",
         "Inception of 2015, features of FID",
         "https://github.com/mseitzer/pytorch-fid/releases/download/fid_weights/pt_inception-2015-12-05-6726825d.pth",
         "pt_inception-2015-12-05-6726825d.pth",
+        sha256="6726825d",
+        megabytes=91,
+        licence="Apache-2.0",
+        takes="pictures, [-1, 1], 299x299",
+    ),
+    Released(
+        "inception-torchscript",
+        "Inception of 2015 (TorchScript), features of FID as in StyleGAN",
+        "https://nvlabs-fi-cdn.nvidia.com/stylegan2-ada-pytorch/pretrained/metrics/inception-2015-12-05.pt",
+        "inception-2015-12-05.pt",
+        licence="Apache-2.0 (the original network)",
+        takes="pictures, uint8 of any size: return_features=True",
     ),
     Released(
         "vgg16",
@@ -98,14 +121,39 @@ NETWORKS = (
         "https://download.pytorch.org/models/vgg16-397923af.pth",
         "vgg16-397923af.pth",
         sha256="397923af8e79cdbb6a7127f12361acd7a2f83e06b05044ddf496e83de57a5bf0",
+        megabytes=528,
+        licence="CC BY 4.0",
+        takes="pictures of 16x16 or more, less the mean and divided by the deviation of ImageNet",
+    ),
+    Released(
+        "alexnet",
+        "AlexNet (ImageNet), the other network below LPIPS",
+        "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+        "alexnet-owt-7be5be79.pth",
+        sha256="7be5be79",
+        megabytes=233,
+        licence="BSD-3-Clause",
+        takes="pictures of 31x31 or more, less the mean and divided by the deviation of ImageNet",
     ),
     Released(
         "lpips-vgg",
         "heads of LPIPS over VGG16",
         "",
         "vgg.pth",
+        size=7289,
         sha256="a78928a0af1e5f0fcb1f3b9e8f8c3a2a5a3de244d830ad5c1feddc79b8432868",
         note="lies in the package torchmetrics as functional/image/lpips_models/vgg.pth: copy it from there",
+        licence="BSD-2-Clause",
+    ),
+    Released(
+        "lpips-alex",
+        "heads of LPIPS over AlexNet",
+        "",
+        "alex.pth",
+        size=6009,
+        sha256="df73285e35b22355a2df87cdb6b70b343713b667eddbda73e1977e0c860835c0",
+        note="lies in the package torchmetrics as functional/image/lpips_models/alex.pth: copy it from there",
+        licence="BSD-2-Clause",
     ),
     Released(
         "clip-bpe",
@@ -113,6 +161,7 @@ NETWORKS = (
         "https://github.com/openai/CLIP/raw/main/clip/bpe_simple_vocab_16e6.txt.gz",
         "bpe_simple_vocab_16e6.txt.gz",
         unpacked_sha256="67603cfda2e032ad77b5f8808af37789d590db664b26df8705d2bf8b3c553fc8",
+        licence="MIT",
     ),
 )
 

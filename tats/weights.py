@@ -147,7 +147,7 @@ def _check(entry: Released, path: Path) -> None:
     if entry.size is not None and size != entry.size:
         raise UserError(f"{entry.address}: {size:,} bytes arrived, the file has {entry.size:,}: try again")
     found = sha256(path)
-    if entry.sha256 is not None and found != entry.sha256:
+    if entry.sha256 is not None and not found.startswith(entry.sha256):
         raise UserError(f"{entry.address}: what arrived has the sha256 {found}, not {entry.sha256}; it was thrown away")
     if entry.unpacked_sha256 is not None:
         try:
@@ -178,7 +178,11 @@ def table() -> str:
         for entry in entries:
             places = [folder / file for folder in folders() for file in (entry.name, entry.file)]
             here = next((str(place) for place in places if place.exists()), "not here")
-            lines.append(f"  {entry.name:32}{entry.what}\n{'':34}{entry.address or entry.note}\n{'':34}{here}")
+            facts = [f"about {entry.megabytes:g} MB"] if entry.megabytes else []
+            facts += [f"takes {entry.takes}"] if entry.takes else []
+            facts += [f"licence: {entry.licence}"] if entries is NETWORKS else []
+            lines.append(f"  {entry.name:32}{entry.what}\n{'':34}{entry.address or entry.note}")
+            lines += [f"{'':34}{line}" for line in ("; ".join(facts), here) if line]
     return "\n".join(lines)
 
 

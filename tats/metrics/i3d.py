@@ -4,15 +4,13 @@ Parameter names are those of the published weight file `i3d_pretrained_400.pt`, 
 release; so are its habits: zero padding chosen from the size at hand, before convolutions and pools alike.
 """
 
-import pickle
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from tats.flags import UserError
+from tats.metrics.stored import fill, read_state
 
 MIXED: dict[str, tuple[int, tuple[int, int, int, int, int, int]]] = {
     # name: (channels in, (b0, b1a, b1b, b2a, b2b, b3b))
@@ -146,18 +144,8 @@ class I3D(nn.Module):
         Raises:
             UserError: no such file, or it holds other keys.
         """
-        if not Path(path).is_file():
-            raise UserError(f"no I3D weights at {path}: `tats weights list` says where they come from")
-        try:
-            state = torch.load(path, map_location="cpu", weights_only=True)
-        except (RuntimeError, ValueError, EOFError, KeyError, OSError, pickle.UnpicklingError) as error:
-            raise UserError(f"{path} holds no I3D weights: {str(error).splitlines()[0]}") from error
         key = "logits.conv3d.weight"
-        if not isinstance(state, Mapping) or key not in state:
-            raise UserError(f"{path} holds no I3D weights: '{key}' is missing (i3d_pretrained_400.pt is expected)")
+        state = read_state(path, "I3D", key)
         network = cls(len(state[key]))
-        missing, left_over = network.load_state_dict(state, strict=False)
-        missing = [name for name in missing if not name.endswith("num_batches_tracked")]
-        if missing or left_over:
-            raise UserError(f"{path} does not fit I3D: missing {missing[:3]}, left over {left_over[:3]}")
-        return network.eval()
+        fill(network, state, path, "I3D")
+        return network

@@ -28,11 +28,6 @@ CONVOLUTIONS = {
 }
 # pools behind these layers
 _POOLED = {"conv1a": (1, 2, 2), "conv2a": (2, 2, 2), "conv3b": (2, 2, 2), "conv4b": (2, 2, 2)}
-    "conv1a": (1, 2, 2),
-    "conv2a": (2, 2, 2),
-    "conv3b": (2, 2, 2),
-    "conv4b": (2, 2, 2),
-}  # pools behind these layers
 _SHORT = {"conv1": "conv1a", "conv2": "conv2a"}  # names of the Sports-1M conversion
 
 

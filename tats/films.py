@@ -25,7 +25,8 @@ class Films:
     """What a run writes of its videos: a file per video and kind of `--save_as`, a grid per batch, one array.
 
     wanted: the flags. name: of the run, stands in the names of files. videos: all of the run. frames: T, of every
-    video. films: False writes only the array. mark: draws something into the frames before they are written.
+    video. otherwise: something else is made of them, so no files unless asked for. mark: draws something into the
+    frames before they are written.
     """
 
     def __init__(
@@ -35,12 +36,12 @@ class Films:
         videos: Sequence[Video],
         frames: int,
         *,
-        films: bool = True,
+        otherwise: bool = False,
         mark: Mark | None = None,
     ):
         self.save, self.fps, self.mark = Path(wanted.save), wanted.fps, mark
         self.folder = self.save / "videos" / wanted.dataset / name
-        self.kinds = list(dict.fromkeys(wanted.save_as)) if films else []
+        self.kinds = wanted.kinds(otherwise or wanted.save_arrays)
         self.row = {video.index: row for row, video in enumerate(videos)}
         self.array: ArrayFile | None = None
         if wanted.save_arrays:
@@ -80,12 +81,11 @@ class Films:
             done = 0
             for piece in pieces:
                 frames = to_frames(piece).cpu()  # [B, n, H, W, C]
-                if self.mark is not None:
-                    frames = self.mark(frames, done)
+                shown = frames if self.mark is None else self.mark(frames, done)
                 for n, writer in writers:
-                    writer.write(colour(frames[n]))
+                    writer.write(colour(shown[n]))
                 if whole is not None:
-                    pictures = frames.movedim(-1, 1).float() / 255  # [B, C, n, H, W]
+                    pictures = shown.movedim(-1, 1).float() / 255  # [B, C, n, H, W]
                     whole.write(colour(grid(pictures, int(math.sqrt(len(batch))))))
                 if self.array is not None:
                     for n, video in enumerate(batch):

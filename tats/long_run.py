@@ -85,7 +85,7 @@ def make_films(args: Any, store: Store, vqgan: VQGAN, videos: list[Video], name:
         sampling.say(f"group normalisation: the video has a seam every {vqgan.latent_shape[0]} latent frames")
     device = next(vqgan.parameters()).device
     frames = film.total * vqgan.config.downsample[0]
-    films = Films(wanted, name, videos, frames, films=wanted.save_videos or not wanted.save_arrays, mark=film.mark)
+    films = Films(wanted, name, videos, frames, mark=film.mark)
     sampling.say(f"videos: {films.folder if films.kinds else films.save}")
     try:
         for batch in open_batches(store, videos, wanted.batch_size):

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tats.flags import UserError
+from tats.gif import GifFile
 
 FILMS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}  # suffix -> container
 ANIMATIONS = {".gif": "GIF", ".webp": "WEBP", ".apng": "PNG", ".png": "PNG"}
@@ -41,8 +42,8 @@ class VideoWriter:
     `path`: see the module. `fps` may be any positive number. `crf` is x264's quality (0 best, 17 looks lossless),
     `pix_fmt` yuv420p plays everywhere, yuv444p keeps the resolution of colours. Odd sizes are padded to even by their
     last row and column where the pixel format needs it. `sound` is cut where the video ends. `options` go to x264.
-    Animations keep their frames in memory until the end, and make one longer picture of equal neighbours; the others
-    need memory for one piece only.
+    WebP and animated PNG keep their frames in memory until the end, and make one longer picture of equal neighbours;
+    the others need memory for one piece only.
     """
 
     def __init__(
@@ -72,10 +73,12 @@ class VideoWriter:
         self.size: tuple[int, ...] | None = None  # height and width of what is written
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._part = self.path.with_name(f".{self.path.name}.{os.getpid()}.part")
-        self._file: _Film | _Animation | _Folder
+        self._file: _Film | GifFile | _Animation | _Folder
         if suffix in FILMS:
             settings = {"crf": str(crf), **REPRODUCIBLE, **(options or {})}
             self._file = _Film(self._part, FILMS[suffix], fps, sound, pix_fmt, settings)
+        elif suffix == ".gif":
+            self._file = GifFile(self._part, fps)
         elif suffix:
             self._file = _Animation(self._part, ANIMATIONS[suffix], fps)
         else:
@@ -138,20 +141,25 @@ def write_video(path: str | Path, video: Any, fps: float, sound: Sound | None = 
 
 def read_frames(path: str | Path) -> NDArray[np.uint8]:
     """All frames of a video file, an animation, or a folder of PNG files, in order: uint8 [T, H, W, 3]."""
+    return np.stack(list(frames_of(path)))
+
+
+def frames_of(path: str | Path) -> Iterator[NDArray[np.uint8]]:
+    """The frames of a video file, an animation, or a folder of PNG files one by one, uint8 [H, W, 3]: a file of any
+    length in the memory of a few frames."""
     path = Path(path)
     if not path.exists():
         raise UserError(f"{path} does not exist.")
     if path.is_dir():
-        frames: list[NDArray[Any]] = _read_pictures(
-            sorted(path.glob("*.png"), key=lambda picture: (len(picture.stem), picture.stem))
-        )
-    elif path.suffix.lower() in ANIMATIONS:
-        frames = _read_pictures([path])
+        pictures = sorted(path.glob("*.png"), key=lambda picture: (len(picture.stem), picture.stem))
+        frames: Iterator[NDArray[Any]] = _read_pictures(pictures)
     else:
-        frames = list(_decode_frames(path))
-    if not frames:
+        frames = _read_pictures([path]) if path.suffix.lower() in ANIMATIONS else _decode_frames(path)
+    first = next(frames, None)
+    if first is None:
         raise UserError(f"{path} holds no frames.")
-    return np.stack(frames)
+    yield first
+    yield from frames
 
 
 def read_sound(path: str | Path, rate: int) -> NDArray[np.float32]:
@@ -249,7 +257,7 @@ class _Film:
 
 
 class _Animation:
-    """GIF, WebP and animated PNG, written at the end."""
+    """WebP and animated PNG, written at the end."""
 
     def __init__(self, path: Path, kind: str, fps: float):
         self.path, self.kind, self.fps = path, kind, fps
@@ -263,8 +271,7 @@ class _Animation:
 
         first, *rest = [Image.fromarray(frame) for frame in self.frames]
         options: dict[str, Any] = {"quality": 90} if self.kind == "WEBP" else {}
-        tick = 10 if self.kind == "GIF" else 1  # milliseconds; rounded times, not durations: no drift
-        times = [tick * round(1000 * k / self.fps / tick) for k in range(len(self.frames) + 1)]
+        times = [round(1000 * k / self.fps) for k in range(len(self.frames) + 1)]  # rounded times: no drift
         durations = [after - before for before, after in pairwise(times)]
         first.save(self.path, self.kind, save_all=True, append_images=rest, duration=durations, loop=0, **options)
 
@@ -338,14 +345,12 @@ def _decode_frames(path: Path) -> Iterator[NDArray[Any]]:
         raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
-def _read_pictures(paths: Iterable[Path]) -> list[NDArray[Any]]:
+def _read_pictures(paths: Iterable[Path]) -> Iterator[NDArray[Any]]:
     from PIL import Image, ImageSequence, UnidentifiedImageError
 
-    frames = []
     for path in paths:
         try:
             with Image.open(path) as picture:
-                frames += [np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture)]
+                yield from (np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture))
         except (UnidentifiedImageError, OSError) as error:
             raise UserError(f"{path} cannot be read: {error}.") from error
-    return frames

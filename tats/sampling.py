@@ -164,8 +164,7 @@ def write_all(
     """Videos and arrays as the flags ask, then one file of codes and the manifest."""
     wanted: OutputConfig = args.output
     frames = store.codes.rows[videos[0].index].shape[0] * vqgan.config.downsample[0]
-    asked = wanted.save_videos or not (wanted.save_arrays or scores)
-    films = Films(wanted, name, videos, frames, films=asked)
+    films = Films(wanted, name, videos, frames, otherwise=bool(scores))
     if films.kinds:
         say(f"videos: {films.folder}")
     left = films.lacking(videos)

@@ -16,7 +16,7 @@ ROWS = [
     ["tats.kernels"],
     ["tats.flags tats.flags_line tats.flags_values"],
     ["tats.video", "tats.trainer_config", "tats.weights tats.released tats.unpickle", "tats.folders"],
-    ["tats.media", "tats.reader"],
+    ["tats.media tats.gif", "tats.reader"],
     ["tats.vqgan", "tats.gpt"],
     ["tats.data", "tats.metrics"],
     ["tats.checkpoint tats.published tats.convert"],

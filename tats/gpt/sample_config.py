@@ -57,8 +57,10 @@ class OutputConfig:
     text: str | None = arg(None, "what to show, for a transformer conditioned on text (with --bpe)")
     bpe: str | None = arg(None, "vocabulary of byte pairs (.txt or .txt.gz), with --text")
     save_videos: bool = arg(False, "write every video and grids; the default when nothing else is asked for")
-    save_as: list[str] = arg(
-        ["mp4"], "what a video is written as: files, or folders of numbered pictures; several allowed", [*KINDS]
+    save_as: list[str] | None = arg(
+        None,
+        "what every video is written as, files or a folder of numbered pictures; several allowed (none: mp4)",
+        [*KINDS],
     )
     save_arrays: bool = arg(False, "write the frames of all videos as one array (_eval.npy)")
     fps: float = arg(16.0, "frames per second of the videos")
@@ -66,8 +68,12 @@ class OutputConfig:
     def __post_init__(self) -> None:
         if self.n_sample < 1:
             raise UserError(f"--n_sample counts videos, got {self.n_sample}")
-        if not self.save_as:
-            raise UserError(f"--save_as takes one or more of {', '.join(KINDS)}")
+
+    def kinds(self, otherwise: bool) -> list[str]:
+        """The kinds of files that every video is written as; `otherwise`: something else is written anyway."""
+        if self.save_as:
+            return list(dict.fromkeys(self.save_as))
+        return [] if otherwise and not self.save_videos else ["mp4"]
         if not self.fps > 0:
             raise UserError(f"--fps must be above 0, got {self.fps}")
 

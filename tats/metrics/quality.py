@@ -1,10 +1,11 @@
-"""How close a reconstruction is to its original, frame by frame: PSNR and SSIM.
+"""How close a reconstruction is to its original, frame by frame: PSNR, SSIM and, where its weights are at hand, LPIPS.
 
-Both take frames uint8 [B, T, H, W, C] or video float [B, C, T, H, W] in [-0.5, 0.5], and compute in float64.
-`Quality` gathers them batch by batch.
+All take frames uint8 [B, T, H, W, C] or video float [B, C, T, H, W] in [-0.5, 0.5], and compute in float64
+(LPIPS in the float32 of its network). `Quality` gathers them batch by batch.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,8 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from tats.metrics.processes import ALONE, World
 
 CEILING = 100.0  # dB that a frame without any error counts as in a mean, where its PSNR is infinite
 _K1, _K2 = 0.01, 0.03  # constants of Wang et al., "Image quality assessment" (2004), section III-C
@@ -46,6 +49,20 @@ def ssim(original: Any, other: Any) -> Tensor:
         raise ValueError(f"SSIM needs pictures of at least {_SIZE} x {_SIZE}, got {a.shape[3]} x {a.shape[4]}")
     pairs = zip(a.flatten(0, 1).split(_PICTURES), b.flatten(0, 1).split(_PICTURES))
     return torch.cat([_ssim_of_pictures(x, y) for x, y in pairs]).unflatten(0, a.shape[:2])
+
+
+@torch.inference_mode()
+def lpips(original: Any, other: Any, network: Callable[[Tensor, Tensor], Tensor], device: Any = "cpu") -> Tensor:
+    """Learned perceptual distance of every frame, float64 [B, T], 0 for equal frames (Zhang et al. 2018).
+
+    Pixels reach the network in [-1, 1], as the metric is defined; the training loss of the VQGAN feeds it [-0.5, 0.5],
+    so its values differ. network: [n, 3, H, W] twice -> n numbers.
+    """
+    a, b = _pictures(original, other)
+    colours = [(2 * each.float() - 1).flatten(0, 1).expand(-1, 3, -1, -1) for each in (a, b)]  # [B*T, 3, H, W]
+    pairs = zip(colours[0].split(_PICTURES), colours[1].split(_PICTURES))
+    found = torch.cat([network(x.to(device), y.to(device)).flatten().double().cpu() for x, y in pairs])
+    return found.unflatten(0, a.shape[:2])
 
 
 def _ssim_of_pictures(x: Tensor, y: Tensor) -> Tensor:
@@ -86,20 +103,24 @@ def _pictures(original: Any, other: Any) -> tuple[Tensor, Tensor]:
 
 @dataclass
 class Quality:
-    """PSNR and SSIM over pairs of clips that arrive in batches; only sums are kept.
+    """PSNR, SSIM and LPIPS over pairs of clips that arrive in batches; only sums are kept.
 
     `psnr` in `scores()` is the mean over frames (a frame without error counts as 100 dB), `psnr_pooled` comes from the
-    mean squared error of all pixels, `ssim` is the mean over frames. Deviations are those of the means of the clips.
+    mean squared error of all pixels, `ssim` and `lpips` are means over frames. Deviations are those of the means of the
+    clips. `network`: of LPIPS, on `device`; without it that score is left out.
     """
 
     clips: int = 0
     frames: int = 0
     perfect: int = 0  # frames without any error
+    network: Callable[[Tensor, Tensor], Tensor] | None = None
+    device: Any = "cpu"
     _psnr: float = 0.0
     _psnr_squares: float = 0.0
     _clip_psnr: float = 0.0
     _error: float = 0.0
     _ssim: float = 0.0
+    _lpips: float = 0.0
 
     def add(self, original: Any, other: Any) -> None:
         """Take in pairs of clips: both frames uint8 [B, T, H, W, C], or both video float [B, C, T, H, W]."""
@@ -114,23 +135,32 @@ class Quality:
         self._psnr_squares += float(per_clip.square().sum())
         self._error += float(error.sum())
         self._ssim += float(ssim(original, other).sum())
+        if self.network is not None:
+            self._lpips += float(lpips(original, other, self.network, self.device).sum())
 
-    def scores(self) -> dict[str, float | int]:
-        """Plain values: psnr, psnr_deviation (between clips), psnr_pooled, ssim, and the counts.
+    def scores(self, world: World = ALONE) -> dict[str, float | int]:
+        """Plain values: psnr, psnr_deviation (between clips), psnr_pooled, ssim, lpips where its network is at hand,
+        and the counts; of all processes of `world` together.
 
         Raises:
             ValueError: nothing was added.
         """
-        if not self.frames:
+        counts = world.sum(torch.tensor([self.clips, self.frames, self.perfect]))
+        clips, frames, perfect = (int(n) for n in counts)
+        if not frames:
             raise ValueError("no clips were compared")
-        mean = self._clip_psnr / self.clips
-        error = self._error / self.frames
+        sums = [self._psnr, self._psnr_squares, self._clip_psnr, self._error, self._ssim, self._lpips]
+        psnrs, squares, clip_psnrs, errors, ssims, distances = world.sum(
+            torch.tensor(sums, dtype=torch.float64)
+        ).tolist()
+        mean, error = clip_psnrs / clips, errors / frames
         return {
-            "psnr": self._psnr / self.frames,
-            "psnr_deviation": math.sqrt(max(0.0, self._psnr_squares / self.clips - mean**2)),
+            "psnr": psnrs / frames,
+            "psnr_deviation": math.sqrt(max(0.0, squares / clips - mean**2)),
             "psnr_pooled": -10 * math.log10(error) if error else CEILING,
-            "ssim": self._ssim / self.frames,
-            "n_clips": self.clips,
-            "n_frames": self.frames,
-            "n_perfect_frames": self.perfect,
+            "ssim": ssims / frames,
+            **({"lpips": distances / frames} if self.network is not None else {}),
+            "n_clips": clips,
+            "n_frames": frames,
+            "n_perfect_frames": perfect,
         }

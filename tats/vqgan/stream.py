@@ -8,14 +8,15 @@ normalisation; group normalisation averages over the whole clip.
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tats.flags import UserError
-from tats.vqgan.layers import ResBlock, SameConv3d, SameConvTranspose3d
-from tats.vqgan.model import VQGAN
+from tats.vqgan.layers import ResBlock, SameConv3d, SameConvTranspose3d, conv3d
+from tats.vqgan.model import VQGAN, DecoderBlock, EncoderBlock
 
 PIECE = 4  # latent frames that are computed together
 
@@ -49,7 +50,7 @@ def convolve(layer: SameConv3d | SameConvTranspose3d, x: Tensor | None, state: S
     if frames is None:
         return None
     least = front + 1 if mode == "reflect" else 1  # frames that the padding looks at
-    at_front, up = not kept.begun, isinstance(layer, SameConvTranspose3d)
+    at_front, up = not kept.begun, not isinstance(layer, SameConv3d)
     seen = frames.shape[2] + at_front * front + last * back
     overlap = kernel // stride - 1 if up else kernel - stride  # inputs that serve the next output too
     made = (seen - overlap) // (1 if up else stride)  # steps of the convolution
@@ -61,7 +62,7 @@ def convolve(layer: SameConv3d | SameConvTranspose3d, x: Tensor | None, state: S
     kept.begun = True
     used = made if up else made * stride
     kept.frames = None if last else frames[:, :, used:].clone()
-    if not up:
+    if isinstance(layer, SameConv3d):
         return flat_convolve(layer, frames[:, :, : used + overlap])
     y = transposed(layer, frames)
     cut = stride - 1  # outputs that belong to the padding
@@ -72,8 +73,7 @@ def flat_convolve(layer: SameConv3d, frames: Tensor) -> Tensor:
     """A convolution padded in space alone."""
     if layer.pads_outside:
         frames = F.pad(frames, (*layer.sides[:4], 0, 0), mode=layer.padding_type)
-    conv = layer.conv
-    return F.conv3d(frames, conv.weight, conv.bias, conv.stride, (0, *conv.padding[1:]))
+    return conv3d(frames, layer.conv, (0, *layer.padding[1:]))
 
 
 def transposed(layer: SameConvTranspose3d, frames: Tensor) -> Tensor:
@@ -114,7 +114,7 @@ def decode_piece(vqgan: VQGAN, codes: Tensor | None, state: State, last: bool = 
     """
     decoder = vqgan.decoder
     x = None if codes is None else decoder.final_block(vqgan.post_vq_conv(vqgan.codebook.lookup(codes)))
-    for block in decoder.conv_blocks:
+    for block in cast("Iterable[DecoderBlock]", decoder.conv_blocks):
         x = convolve(block.up, x, state, last)
         x = residual(block.res1, x, state, last)
         x = residual(block.res2, x, state, last)
@@ -129,7 +129,7 @@ def encode_piece(vqgan: VQGAN, video: Tensor | None, state: State, last: bool = 
     """
     encoder = vqgan.encoder
     x = convolve(encoder.conv_first, video, state, last)
-    for block in encoder.conv_blocks:
+    for block in cast("Iterable[EncoderBlock]", encoder.conv_blocks):
         x = residual(block.res, convolve(block.down, x, state, last), state, last)
     return None if x is None else vqgan.codebook.nearest(vqgan.pre_vq_conv(encoder.final_block(x)))
 

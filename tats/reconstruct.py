@@ -15,6 +15,7 @@ from tats.flags import REQUIRED, UserError, arg, new_folder
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from tats.perceptual import Perceptual
     from tats.vqgan.config import VQGANConfig
     from tats.vqgan.model import VQGAN
 
@@ -24,7 +25,7 @@ FPS = 8.0  # of the films that are written
 
 @dataclass(frozen=True)
 class ReconstructConfig:
-    """Encodes and decodes clips, and says how close they come: PSNR, SSIM, use of the codebook."""
+    """Encodes and decodes clips, and says how close they come: PSNR, SSIM, LPIPS, use of the codebook."""
 
     vqgan_ckpt: str = arg(REQUIRED, "the VQGAN: a checkpoint, a model folder, or the name of a released one")
     data_path: str = arg(REQUIRED, "folder with train/ and test/, or any folder of videos, or one video")
@@ -35,6 +36,7 @@ class ReconstructConfig:
     batch_size: int = arg(8, "clips at a time")
     num_workers: int = arg(0, "processes that load clips")
     image_folder: bool = arg(False, "--data_path holds folders of pictures, one folder per video")
+    lpips_ckpt: str | None = arg(None, "judge by LPIPS too, with these weights: alexnet, vgg16, or a file")
     device: str = arg("auto", "cpu, cuda, cuda:1 ...; auto: a GPU when there is one")
 
     def __post_init__(self) -> None:
@@ -55,25 +57,38 @@ def main(argv: Sequence[str] | None = None) -> dict[str, Any]:
 
     device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
     vqgan = checkpoint.load_vqgan(config.vqgan_ckpt, device)
+    judge = None
+    if config.lpips_ckpt is not None:
+        from tats.perceptual import open_perceptual
+
+        judge = open_perceptual(config.lpips_ckpt, device)
     out = new_folder(config.out, "--out")
-    result = reconstruct(vqgan, clips_of(config, vqgan.config), out, config.n_clips, config.n_films)
+    result = reconstruct(vqgan, clips_of(config, vqgan.config), out, config.n_clips, config.n_films, judge)
     result["vqgan"] = {"path": config.vqgan_ckpt, "fingerprint": checkpoint.fingerprint(vqgan)}
     result["settings"] = flags.to_dict(config)
     (out / "reconstruct.json").write_text(json.dumps(result, indent=1) + "\n")
+    lpips = "" if judge is None else f", LPIPS {result['lpips']:.4f}"
     print(
-        f"{result['n_clips']} clips: PSNR {result['psnr']:.2f} dB, SSIM {result['ssim']:.4f}; {result['codes_used']} "
-        f"of {vqgan.n_codes} codes used, perplexity {result['perplexity']:.1f}\n{out / 'reconstruct.json'}"
+        f"{result['n_clips']} clips: PSNR {result['psnr']:.2f} dB, SSIM {result['ssim']:.4f}{lpips}; "
+        f"{result['codes_used']} of {vqgan.n_codes} codes used, perplexity {result['perplexity']:.1f}\n"
+        f"{out / 'reconstruct.json'}"
     )
     return result
 
 
 def reconstruct(
-    vqgan: "VQGAN", batches: "Iterator[Tensor]", out: Path | None, n_clips: int | None = None, n_films: int = 0
+    vqgan: "VQGAN",
+    batches: "Iterator[Tensor]",
+    out: Path | None,
+    n_clips: int | None = None,
+    n_films: int = 0,
+    judge: "Perceptual | None" = None,
 ) -> dict[str, Any]:
     """Scores of what comes back from the VQGAN, in evaluation mode.  batches: video [B, C, T, H, W] in [-0.5, 0.5]
 
     The first `n_films` clips are written below `out`, original at the left. Returns psnr in dB and ssim (means over
-    frames, with their counts), codes_used and perplexity over all clips together, and the l1 distance of pixels.
+    frames, with their counts), lpips with a `judge`, codes_used and perplexity over all clips together, and the l1
+    distance of pixels.
 
     Raises:
         UserError: there are no clips.
@@ -81,9 +96,12 @@ def reconstruct(
     import torch
 
     from tats.metrics.quality import Quality
+    from tats.metrics.usage import CodeUsage
     from tats.video import to_frames
 
-    quality, counts = Quality(), torch.zeros(vqgan.n_codes, dtype=torch.double)
+    quality, usage = Quality(), CodeUsage(vqgan.n_codes)
+    if judge is not None:
+        quality.network, quality.device = judge.network, judge.device
     done, distance, films = 0, 0.0, 0
     device = next(vqgan.parameters()).device
     for video in batches:
@@ -92,7 +110,7 @@ def reconstruct(
             codes = vqgan.encode(video.to(device))  # [B, t, h, w]
             rebuilt = vqgan.decode(codes).float().cpu().clamp(-0.5, 0.5)[:, :, : video.shape[2]]
         video = video[:, :, : rebuilt.shape[2]]  # frames that the downsampling leaves over have no code
-        counts += torch.bincount(codes.flatten().cpu(), minlength=vqgan.n_codes)
+        usage.add(codes)
         before, after = to_frames(video), to_frames(rebuilt)  # uint8 [B, T, H, W, C]
         quality.add(before, after)
         distance += float((video - rebuilt).abs().mean((1, 2, 3, 4)).sum())
@@ -105,10 +123,8 @@ def reconstruct(
             break
     if not done:
         raise UserError("there are no clips to send through the VQGAN")
-    share = counts / counts.sum()
-    perplexity = float(torch.exp(-(share * torch.log(share.clamp(min=1e-300))).sum()))
-    used = {"codes_used": int((counts > 0).sum()), "n_codes": vqgan.n_codes, "perplexity": perplexity}
-    return {**quality.scores(), "l1": distance / done, **used}
+    known = {"network": judge.describe()} if judge is not None else {}
+    return {**quality.scores(), "l1": distance / done, **usage.scores(), **known}
 
 
 def side_by_side(path: Path, before: "Tensor", after: "Tensor") -> None:

@@ -7,9 +7,10 @@ test clips against 240 others that were blurred, made noisy, frozen, shuffled, o
 four growing degrees. Writes `results/sensitivity.json`, a table of docs/protocols.md.
 """
 
+import functools
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -57,9 +58,12 @@ LADDERS: dict[str, dict[str, Damage]] = {
 def score(network: Any, generated: Tensor, real: Tensor) -> dict[str, Any]:
     """The score of two sets of clips uint8 [N, T, H, W, 3] by the protocol `clips`."""
     protocol = find("clips")
-    sides = [MadeClips(len(clips), lambda numbers, _, clips=clips: clips[list(numbers)], protocol, {})
-             for clips in (generated, real)]  # fmt: skip
-    return evaluate(protocol, Pair(*sides), network, "file")
+    sides = [MadeClips(len(clips), functools.partial(_chosen, clips), protocol, {}) for clips in (generated, real)]
+    return evaluate(protocol, Pair(*sides), network)
+
+
+def _chosen(clips: Tensor, numbers: Sequence[int], seed: int) -> Tensor:
+    return clips[list(numbers)]
 
 
 def ladders(network: Any, real: Tensor, other: Tensor) -> dict[str, dict[str, dict[str, Any]]]:

@@ -16,6 +16,7 @@ from tats.evaluate_flags import EvaluateConfig
 from tats.flags import UserError, parse
 
 if TYPE_CHECKING:
+    from tats.evaluate_sides import Opened
     from tats.metrics.features import FeatureNet
 
 TEST_CLIPS = 480  # clips of the test split that a new network is asked for, spread evenly over the split
@@ -88,16 +89,35 @@ def score(config: EvaluateConfig) -> dict[str, Any] | None:
     """The score that the flags ask for, as `tats.metrics.evaluation.evaluate` gives it, with versions and fingerprints
     of checkpoints; None in processes that only helped."""
     from tats.evaluate_sides import open_all
-    from tats.metrics.evaluation import evaluate
+    from tats.metrics.evaluation import evaluate, pairs
     from tats.output import versions
 
     protocol = config.recipe()
     opened = open_all(config, protocol)
-    result = evaluate(protocol, opened.pair, opened.network, opened.network_name, seed=config.seed, world=opened.world)
+    result = evaluate(protocol, opened.pair, opened.network, config.seed, opened.how)
+    if config.reconstruct and protocol.kind == "frechet":
+        result = reconstruction_scores(result, pairs(protocol, opened.pair, None, config.seed, opened.how), opened)
     result["fingerprints"] = {**result["fingerprints"], **opened.checkpoints}
-    paths = {"generated": config.generated or config.gpt_ckpt or config.vqgan_ckpt,
-             "real": config.real or config.data.data_path}  # fmt: skip
-    return {**result, **paths, "versions": versions()} if opened.world.rank == 0 else None
+    paths = {
+        "generated": config.generated or config.gpt_ckpt or config.vqgan_ckpt,
+        "real": config.real or config.data.data_path,
+    }
+    return {**result, **paths, "versions": versions()} if opened.how.world.rank == 0 else None
+
+
+def reconstruction_scores(result: dict[str, Any], compared: dict[str, Any], opened: "Opened") -> dict[str, Any]:
+    """A score of reconstructions under its own names (rFVD), with how close they are and which codes they use."""
+    from tats.metrics.sides import Reconstructions
+
+    made = opened.pair.generated
+    usage = made.usage.scores(opened.how.world) if isinstance(made, Reconstructions) else {}
+    own = {f"r{name}" if name in opened.network.scores else name: value for name, value in result.items()}
+    scores = {name: compared[name] for name in compared["score"].split(", ")}
+    told = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
+    line = (
+        f"r{result['line'].replace(', K', ', rK', 1)}; {told}; {usage['codes_used']} of {usage['n_codes']} codes used"
+    )
+    return {**own, **scores, **usage, "line": line}
 
 
 def device_of(name: str | None) -> str:

@@ -1,8 +1,11 @@
 """What `tats evaluate` opens: both sides of a score, the network, and the processes that share the work."""
 
+import itertools
+import json
 import os
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+import sys
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +14,20 @@ import torch
 from torch import Tensor
 
 from tats import checkpoint
-from tats.data.module import VideoData
+from tats.codes_file import read_codes
 from tats.evaluate_flags import EvaluateConfig
 from tats.flags import UserError
+from tats.gpt.api import sample_codes, sample_long_codes
 from tats.gpt.model import GPT
-from tats.metrics.evaluation import Pair
+from tats.metrics.data_side import data_clips
+from tats.metrics.evaluation import How, Pair
 from tats.metrics.features import Network
-from tats.metrics.networks import open_network
-from tats.metrics.processes import ALONE, World, current
+from tats.metrics.networks import open_named, open_network
+from tats.metrics.processes import World, current
 from tats.metrics.protocols import Protocol
-from tats.metrics.sides import Batch, DataClips, FileClips, Joined, MadeClips, Side, quantised
-from tats.video import from_frames
+from tats.metrics.sides import FileClips, MadeClips, Reconstructions, Side, quantised
 from tats.vqgan.model import VQGAN
+from tats.vqgan.stream import decode_stream
 
 
 @dataclass
@@ -31,8 +36,7 @@ class Opened:
 
     pair: Pair
     network: Network | None
-    network_name: str
-    world: World
+    how: How
     checkpoints: dict[str, str]
 
 
@@ -51,7 +55,7 @@ def open_all(config: EvaluateConfig, protocol: Protocol) -> Opened:
         if path is not None and not Path(path).expanduser().exists():
             raise UserError(f"{path}: no such file or folder; give clips as .npy, .npz or video files")
     world, device = join(config.draw.device)
-    network, name = open_judge(config, protocol, device)
+    network = open_judge(config, protocol, device)
     real = None if protocol.kind == "inception" and not config.reconstruct else real_side(config, protocol)
     models: dict[str, GPT | VQGAN] = {}
     if config.gpt_ckpt:
@@ -68,7 +72,8 @@ def open_all(config: EvaluateConfig, protocol: Protocol) -> Opened:
     else:
         generated = FileClips(str(config.generated), protocol, None, config.data.batch_size)
     prints = {kind: checkpoint.fingerprint(model) for kind, model in models.items()}
-    return Opened(Pair(generated, real), network, name, world, prints)
+    how = How(world, "replace" if config.replace_cache else "use")
+    return Opened(Pair(generated, real), network, how, prints)
 
 
 def join(device: str | None) -> tuple[World, str]:
@@ -83,114 +88,84 @@ def join(device: str | None) -> tuple[World, str]:
     return current(), device
 
 
-def open_judge(config: EvaluateConfig, protocol: Protocol, device: str) -> tuple[Network | None, str]:
-    """The network of the protocol or of the flags, and its name as protocols give it."""
+def open_judge(config: EvaluateConfig, protocol: Protocol, device: str) -> Any:
+    """The network that the flags name, or the protocol's own; None where pixels are compared."""
     if protocol.kind == "pairs":
-        return None, protocol.network
+        return None
     if config.i3d_ckpt is not None:
-        return open_network(None, config.i3d_ckpt, device), protocol.network
+        return open_network(None, config.i3d_ckpt, device)
     if config.features_ckpt is not None or protocol.network == "file":
-        network = open_network(config.path, None, device)
-        return network, "file" if protocol.network == "file" else str(network.describe()["name"])
-    return open_network(None, protocol.network, device), protocol.network
+        return open_network(config.path, None, device)
+    return open_named(protocol.network, None, device)
 
 
 def real_side(config: EvaluateConfig, protocol: Protocol) -> Side:
     """Real clips: files, or those of a data set that the protocol chooses."""
     if config.real is not None:
         return FileClips(config.real, protocol, protocol.n_real, config.data.batch_size)
-    if config.data.vtokens:
-        raise UserError("real clips are pixels: leave --vtokens out and give the videos")
-    frames = 1 if protocol.real_clips == "frames" else protocol.frames
-    if frames is None:
-        raise UserError(f"--protocol {protocol.name} takes clips of any length; name one with --sequence_length")
-    span = frames if config.data.image_folder else (frames - 1) * protocol.stride + 1
-    side = protocol.size[0] if protocol.size else None
-    data = config.data.data()
-    data = replace(
-        data, sequence_length=span, resolution=side or data.resolution, sample_every_n_frames=protocol.stride
-    )
-    opened = VideoData(data, seed=config.seed)
-    splits = protocol.split.split("+")
-    sources = [opened.source(split) for split in splits]
-    source = sources[0] if len(sources) == 1 else Joined(sources)
-    about = {"path": str(config.data.data_path), "split": protocol.split, "form": type(sources[0]).__name__}
-    return DataClips(source, protocol, about, config.data.batch_size, config.data.num_workers)
+    return data_clips(config.data.data(), protocol, config.seed)
 
 
 def decoded(path: Path, vqgan: VQGAN, protocol: Protocol, batch_size: int) -> MadeClips:
-    """Videos that lie there as codes: codes*.npz of a sampler, or one array int [N, t, h, w]."""
+    """Videos that lie there as codes, as samplers write them: codes*.npz, beside a manifest that names their VQGAN.
+
+    Raises:
+        UserError: there are no codes, or they are those of another VQGAN.
+    """
     files = sorted(path.rglob("codes*.npz")) if path.is_dir() else [path]
-    parts = []
-    for file in files:
-        loaded = np.load(file, allow_pickle=False)
-        parts.append(loaded if isinstance(loaded, np.ndarray) else loaded["codes"])
-    if not parts or any(part.ndim != 4 or not np.issubdtype(part.dtype, np.integer) for part in parts):
+    by_index = {index: row for file in files for index, (_, row) in read_codes(file).items()}
+    rows = [by_index[index] for index in sorted(by_index)]
+    if not rows:
         raise UserError(f"{path} holds no codes: --vqgan_ckpt decodes codes*.npz, as samplers write them")
-    codes = np.concatenate(parts)
-    if codes.min() < 0 or codes.max() >= vqgan.n_codes:
-        raise UserError(
-            f"{path} holds codes up to {codes.max()}, the VQGAN has {vqgan.n_codes}: they do not belong together"
-        )
-    device = next(vqgan.parameters()).device
+    manifest = files[0].parent / "manifest.json"
+    made_by = json.loads(manifest.read_text(encoding="utf-8"))["settings"].get("vqgan") if manifest.exists() else None
+    if made_by not in (None, checkpoint.fingerprint(vqgan)):
+        raise UserError(f"{path} holds codes of another VQGAN (fingerprint {made_by}) than --vqgan_ckpt: give that one")
 
     def make(numbers: Sequence[int], seed: int) -> Tensor:
-        with torch.inference_mode():
-            return quantised(vqgan.decode(torch.from_numpy(codes[list(numbers)]).long().to(device)), protocol.levels)
+        return decode(
+            vqgan, (np.stack(pieces) for pieces in zip(*(rows[number].pieces() for number in numbers))), protocol
+        )
 
-    return MadeClips(len(codes), make, protocol, {"path": str(path), "form": "codes"}, batch_size)
+    about = {"path": str(path), "form": "codes"}
+    return MadeClips(len(rows), make, protocol, about, batch_size)
 
 
-class Reconstructions:
-    """The clips of a side as they come back from a VQGAN; counts which codes they use."""
-
-    pixels = "raw"
-
-    def __init__(self, vqgan: VQGAN, real: Side, protocol: Protocol):
-        self.vqgan, self.real, self.protocol = vqgan, real, protocol
-        self.used = torch.zeros(vqgan.n_codes, dtype=torch.double)
-
-    def __len__(self) -> int:
-        return len(self.real)
-
-    def describe(self) -> dict[str, Any]:
-        """What was reconstructed."""
-        return {"form": "reconstructions", "clips": len(self)}
-
-    def batches(self, seed: int, part: range, world: World = ALONE) -> Iterator[Batch]:
-        """See `tats.metrics.sides.Side`."""
-        device = next(self.vqgan.parameters()).device
-        for batch in self.real.batches(seed, part, world):
-            with torch.inference_mode():
-                codes = self.vqgan.encode(from_frames(batch["frames"]).to(device))  # [b, t, h, w]
-                rebuilt = self.vqgan.decode(codes)[:, :, : batch["frames"].shape[1]]
-            self.used += torch.bincount(codes.flatten().cpu(), minlength=self.vqgan.n_codes)
-            yield {**batch, "frames": quantised(rebuilt, self.protocol.levels).cpu()}
+@torch.inference_mode()
+def decode(vqgan: VQGAN, pieces: Iterable[Any], protocol: Protocol) -> Tensor:
+    """Frames uint8 [B, T, H, W, C] from codes int [B, n, h, w] that come piece by piece; of longer videos no more is
+    decoded than the protocol looks at."""
+    device = next(vqgan.parameters()).device
+    needed = ((protocol.frames or sys.maxsize) - 1) * protocol.generated_stride + 1 + protocol.offset
+    latent = (frame for piece in pieces for frame in torch.as_tensor(piece).long().to(device).unbind(1))
+    trained = list(itertools.islice(latent, vqgan.latent_shape[0]))
+    further = next(latent, None)
+    if further is None:
+        return quantised(vqgan.decode(torch.stack(trained, 1)), protocol.levels).cpu()
+    found: list[Tensor] = []
+    for video in decode_stream(vqgan, itertools.chain(trained, [further], latent), group_norm_in_pieces=True):
+        found.append(quantised(video, protocol.levels).cpu())
+        if sum(part.shape[1] for part in found) >= needed:
+            break
+    return torch.cat(found, 1)
 
 
 def sampled(gpt: GPT, vqgan: VQGAN, config: EvaluateConfig, protocol: Protocol) -> MadeClips:
     """Videos that a transformer samples while they are judged: seeds that count on, classes by turns."""
-    from tats.gpt.api import sample_codes, sample_long_codes
-    from tats.vqgan.stream import decode_stream
-
-    classes = gpt.config.code_offset if gpt.config.key == "label" else 0
     if gpt.config.key not in ("label", "none"):
         raise UserError(f"this transformer is conditioned on {gpt.config.key}: sample first, then give --generated")
-    count = protocol.n_generated or 2048
     per_latent, trained = vqgan.config.downsample[0], gpt.config.latent_shape[0]
     span = ((protocol.frames or trained * per_latent) - 1) * protocol.generated_stride + 1 + protocol.offset
-    latent = max(-(-span // per_latent), 1)
+    latent = -(-span // per_latent)
 
     def make(numbers: Sequence[int], seed: int) -> Tensor:
-        seeds = [seed * 1_000_000 + number for number in numbers]
-        more: dict[str, Any] = {"seeds": seeds, **config.draw.settings}
-        if classes:
-            more["label"] = [number % classes for number in numbers]
+        more: dict[str, Any] = {"seeds": [seed * 1_000_000 + number for number in numbers], **config.draw.settings}
+        if gpt.config.key == "label":
+            more["label"] = [number % gpt.config.code_offset for number in numbers]
         if latent <= trained:
-            video = vqgan.decode(sample_codes(gpt, **more))
-            return quantised(video, protocol.levels)
+            return decode(vqgan, [sample_codes(gpt, **more)], protocol)
         frames = sample_long_codes(gpt, latent, config.temporal_sample_pos, **more)
-        return torch.cat([quantised(piece, protocol.levels).cpu() for piece in decode_stream(vqgan, frames)], 1)
+        return decode(vqgan, (frame[:, None] for frame in frames), protocol)
 
     about = {"form": "sampled", "gpt": config.gpt_ckpt, "vqgan": config.vqgan_ckpt, **config.draw.settings}
-    return MadeClips(count, torch.inference_mode()(make), protocol, about, config.data.batch_size)
+    return MadeClips(protocol.n_generated or 2048, make, protocol, about, config.data.batch_size)

@@ -1,4 +1,5 @@
-"""The two sides of a score: clips of a data set, of files, or clips that are made while they are judged.
+"""The two sides of a score: clips of files, or clips that are made while they are judged (`tats.metrics.data_side` has
+those of data sets).
 
 A side has a number of clips, and gives any of them in batches; several processes each take every n-th. Nothing is held
 but the batch at hand.
@@ -14,14 +15,13 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
 
-from tats.data.loader import Failure, Source, leave_signals
 from tats.flags import UserError
-from tats.metrics.clip_choice import Choice, choose, offset_of
+from tats.metrics.clip_choice import offset_of
 from tats.metrics.processes import ALONE, World
 from tats.metrics.protocols import Protocol
-from tats.video import to_frames
+from tats.metrics.usage import CodeUsage
+from tats.video import from_frames, to_frames
 
 Batch = dict[str, Tensor]  # "frames" uint8 [b, T, H, W, C], "weight" float64 [b] where clips count differently
 ARRAYS = (".npy", ".npz")
@@ -45,117 +45,9 @@ class Side(Interface):
         """Plain values: what these clips are, and where they come from."""
         ...
 
-
-class DataClips:
-    """Clips of a data set, as a protocol chooses them.
-
-    source: videos in the order of their names (a `tats.data` source, made for windows of the protocol's span). about:
-    plain values that say what it is.
-    """
-
-    pixels = "raw"
-
-    def __init__(self, source: Any, protocol: Protocol, about: dict[str, Any], batch_size: int = 16, workers: int = 0):
-        self.source, self.protocol, self.about = source, protocol, about
-        self.batch_size, self.workers = batch_size, workers
-        self._count = len(choose(protocol, source, 0))
-
-    def __len__(self) -> int:
-        return self._count
-
-    def describe(self) -> dict[str, Any]:
-        """What the data set is, its videos and how many clips are taken."""
-        return {**self.about, "videos": len(self.source.starts), "clips": len(self)}
-
-    def batches(self, seed: int, part: range, world: World = ALONE) -> Iterator[Batch]:
-        """See `Side`."""
-        chosen = choose(self.protocol, self.source, seed)
-        places = list(world.share(part))
-        loader = DataLoader(
-            _Places(self.source, self.protocol, chosen),
-            sampler=places,
-            batch_size=self.batch_size,
-            num_workers=min(self.workers, -(-len(places) // self.batch_size)),
-            collate_fn=_stack,
-            worker_init_fn=leave_signals,
-        )
-        done = 0
-        for batch in loader:
-            if isinstance(batch, Failure):
-                raise UserError(batch.message)
-            numbers = places[done : done + len(batch)]
-            done += len(batch)
-            found = {"frames": batch}
-            if chosen.weights is not None:
-                found["weight"] = torch.from_numpy(chosen.weights[numbers])
-            yield found
-
-
-class _Places(Dataset):
-    """The chosen clips of a source by number: frames uint8 [T, H, W, C]."""
-
-    def __init__(self, source: Any, protocol: Protocol, choice: Choice):
-        self.source, self.protocol, self.choice = source, protocol, choice
-
-    def __len__(self) -> int:
-        return len(self.choice)
-
-    def __getitem__(self, number: int) -> Tensor | Failure:
-        video, start = int(self.choice.videos[number]), int(self.choice.starts[number])
-        try:
-            if self.protocol.size is None or self.protocol.resize != "bilinear" or len(set(self.protocol.size)) > 1:
-                frames = torch.from_numpy(np.ascontiguousarray(_stored(self.source, video, start)))
-                return resized(frames, self.protocol.size, self.protocol.resize, self.protocol.levels)
-            clip = self.source.read(video, start, np.random.default_rng(0))
-            return quantised(clip["video"], self.protocol.levels)
-        except UserError as error:  # raised in the main process: a worker would wrap it in a trace
-            return Failure(str(error))
-
-
-def _stored(source: Any, video: int, start: int) -> np.ndarray:
-    """Frames of a window as they are stored, uint8 [T, H, W, C]."""
-    read = getattr(source, "frames", None)
-    if read is None:
-        raise UserError(
-            "these data give their pictures as squares only: name a square --resolution, such as --resolution 128"
-        )
-    return read(video, start)
-
-
-def _stack(clips: "Sequence[Tensor | Failure]") -> "Tensor | Failure":
-    read: list[Tensor] = []
-    for clip in clips:
-        if isinstance(clip, Failure):
-            return clip
-        read.append(clip)
-    if len({each.shape for each in read}) > 1:
-        sizes = sorted({tuple(each.shape[:3]) for each in read})
-        return Failure(f"the real clips differ in shape ({sizes}): name their size with --resolution")
-    return torch.stack(read)
-
-
-class Joined:
-    """Several splits of a data set as one source, ordered by the names of the videos."""
-
-    def __init__(self, sources: Sequence[Source]):
-        self.sources, self.span = sources, sources[0].span
-        of = [(source, video) for source in range(len(sources)) for video in range(len(sources[source].starts))]
-        names: list[str] = [name for source in sources for name in getattr(source, "names", [])]
-        by_name = sorted(range(len(of)), key=names.__getitem__) if len(names) == len(of) else range(len(of))
-        self.places = [of[number] for number in by_name]
-        self.names = [names[number] for number in by_name] if names else []
-        self.starts = np.array([sources[source].starts[video] for source, video in self.places], np.int64)
-        self.clips = np.array([sources[source].clips[video] for source, video in self.places], np.int64)
-
-    def read(self, video: int, start: int, draw: np.random.Generator) -> dict[str, Any]:
-        """One clip, as the split it belongs to reads it."""
-        source, within = self.places[video]
-        return self.sources[source].read(within, start, draw)
-
-    def frames(self, video: int, start: int) -> np.ndarray:
-        """Frames of one window as stored: uint8 [T, H, W, C]."""
-        source, within = self.places[video]
-        return _stored(self.sources[source], within, start)
+    def key(self) -> dict[str, Any] | None:
+        """Plain values that change when the clips do, known without reading them; None where there are none."""
+        ...
 
 
 class MadeClips:
@@ -181,6 +73,10 @@ class MadeClips:
     def describe(self) -> dict[str, Any]:
         """What makes these clips."""
         return {**self.about, "clips": self.count}
+
+    def key(self) -> None:
+        """None: what is made is not kept."""
+        return None
 
     def batches(self, seed: int, part: range, world: World = ALONE) -> Iterator[Batch]:
         """See `Side`."""
@@ -217,6 +113,10 @@ class FileClips:
         """Where the clips lie and in what form."""
         return {"path": str(self.path), "pixels": self.pixels, "clips": self.count}
 
+    def key(self) -> dict[str, Any]:
+        """The files, their sizes and times."""
+        return {"files": files_print(self.path), "clips": self.count, "seeded": self.protocol.offset}
+
     def batches(self, seed: int, part: range, world: World = ALONE) -> Iterator[Batch]:
         """See `Side`."""
         waiting: list[Tensor] = []
@@ -247,6 +147,15 @@ def _origin(pixels: str, frames: Tensor, protocol: Protocol) -> str:
     height, width = frames.shape[1:3]
     kept = protocol.size is None or (height, width) == tuple(protocol.size)
     return pixels if kept else f"{pixels}, resized from {height}x{width}"
+
+
+def files_print(path: Path) -> str:
+    """Sixteen hexadecimal digits that change when a file at or below `path` changes its name, size or time."""
+    digest = hashlib.sha256()
+    for file in sorted(path.rglob("*")) if path.is_dir() else [path]:
+        about = file.stat()
+        digest.update(f"{file.relative_to(path)} {about.st_size} {about.st_mtime_ns}\n".encode())
+    return digest.hexdigest()[:16]
 
 
 def clip_files(path: Path) -> tuple[list[Path], list[Path]]:
@@ -352,4 +261,47 @@ class Watched:
 
     def fingerprint(self, world: World = ALONE) -> str:
         """Fourteen hexadecimal digits: equal for equal sets of clips."""
-        return f"{int(world.sum(torch.tensor(self._sum))) % _DIGEST:014x}"
+        return self.joined([int(world.sum(torch.tensor(self._sum)))])
+
+    @staticmethod
+    def joined(sums: Sequence[int]) -> str:
+        """The fingerprint of several sets of clips together, from those of each as numbers."""
+        return f"{sum(sums) % _DIGEST:014x}"
+
+
+class Reconstructions:
+    """The clips of another side as they come back from a VQGAN; counts which of its codes they use."""
+
+    pixels = "raw"
+
+    def __init__(self, vqgan: Any, real: Side, protocol: Protocol):
+        """vqgan: anything with `encode`, `decode` and `n_codes`."""
+        self.vqgan, self.real, self.protocol = vqgan, real, protocol
+        self.usage = CodeUsage(vqgan.n_codes)
+
+    def __len__(self) -> int:
+        return len(self.real)
+
+    def describe(self) -> dict[str, Any]:
+        """What was reconstructed."""
+        return {"form": "reconstructions", "clips": len(self)}
+
+    def key(self) -> None:
+        """None: what is made is not kept."""
+        return None
+
+    @torch.inference_mode()
+    def batches(self, seed: int, part: range, world: World = ALONE) -> Iterator[Batch]:
+        """See `Side`. Frames that the VQGAN's shrinking of time leaves over have no code: there must be none."""
+        self.usage = CodeUsage(self.vqgan.n_codes)
+        device = next(self.vqgan.parameters()).device
+        for batch in self.real.batches(seed, part, world):
+            codes = self.vqgan.encode(from_frames(batch["frames"]).to(device))  # [b, t, h, w]
+            rebuilt = self.vqgan.decode(codes)
+            if rebuilt.shape[2:] != batch["frames"].shape[1:4]:
+                raise UserError(
+                    f"clips of {list(batch['frames'].shape[1:4])} come back from the VQGAN as "
+                    f"{list(rebuilt.shape[2:])}: take a --sequence_length and --resolution that its downsample divides"
+                )
+            self.usage.add(codes)
+            yield {**batch, "frames": quantised(rebuilt, self.protocol.levels).cpu()}

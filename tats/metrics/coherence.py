@@ -126,18 +126,28 @@ class ColourSimilarity:
     def __post_init__(self) -> None:
         if not self.lags or min(self.lags) < 0 or not 1 <= self.bins <= 256:
             raise ValueError(f"lags must be 0 or more and bins 1 to 256, got {list(self.lags)} and {self.bins}")
+        self._before: deque[NDArray[np.float32]] = deque(maxlen=max(self.lags) + 1)  # the newest stands last
 
     def add(self, video: Any) -> None:
         """Take in all frames of one video."""
-        before: deque[NDArray[np.float32]] = deque(maxlen=max(self.lags) + 1)  # the newest stands last
-        for piece in stream(video):
-            for histogram in colour_histograms(piece, self.bins):
-                before.append(histogram)
-                for lag in self.lags:
-                    if lag < len(before):
-                        shared = float(np.minimum(before[-1 - lag], histogram).sum(dtype=np.float64))
-                        self.sums[lag] = self.sums.get(lag, 0.0) + shared
-                        self.pairs[lag] = self.pairs.get(lag, 0) + 1
+        self.end()
+        for frames in stream(video):
+            self.go_on(frames)
+        self.end()
+
+    def go_on(self, frames: Tensor) -> None:
+        """Take in the next frames uint8 [n, H, W, 3] of a video that comes in pieces; `end` ends it."""
+        for histogram in colour_histograms(frames, self.bins):
+            self._before.append(histogram)
+            for lag in self.lags:
+                if lag < len(self._before):
+                    shared = float(np.minimum(self._before[-1 - lag], histogram).sum(dtype=np.float64))
+                    self.sums[lag] = self.sums.get(lag, 0.0) + shared
+                    self.pairs[lag] = self.pairs.get(lag, 0) + 1
+
+    def end(self) -> None:
+        """The video at hand is complete: the next frames belong to another one."""
+        self._before.clear()
 
     @property
     def curve(self) -> dict[int, float]:

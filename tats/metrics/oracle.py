@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from tats.data.shapes import COLOURS, HALF, HIGH, LOW, SHAPES, SPEEDS, coverage
 from tats.metrics.counts import Count
-from tats.metrics.oracle_track import Point, Track, follow
+from tats.metrics.oracle_track import Point, Steps, Track, follow
 
 BRIGHT = 0.4  # a pixel brighter than this belongs to an object
 SPECK = 0.3  # of the smallest shape's area: anything smaller is not an object
@@ -89,8 +89,10 @@ class Judgement(Scores):
         return self.track.velocity
 
     def part(self, first: int, last: int) -> Scores:
-        """The scores of frames first..last-1 alone."""
-        return Scores(*_scores(self.right, self.inside, self.looks, self.track, first, last))
+        """The scores of frames first..last-1 alone, and of the steps between them."""
+        frames = slice(first, last)
+        soft = softness(self.looks)[frames]
+        return Scores(*verdict(self.right[frames], self.inside[frames], soft, self.track.part(first, last - 1)))
 
 
 def look(frames: NDArray[np.uint8]) -> Looks:
@@ -107,14 +109,28 @@ def judge(frames: NDArray[np.uint8], colour: str | None = None, shape: str | Non
     if len(frames) < 4:
         raise ValueError(f"frames must hold at least 4 frames to judge a motion, got {len(frames)}")
     looks = look(frames)
-    asked_colour = list(COLOURS).index(colour) if colour is not None else _most(looks.colour)
-    asked_shape = SHAPES.index(shape) if shape is not None else _most(looks.shape)
-    right = (looks.objects == 1) & (looks.colour == asked_colour) & (looks.shape == asked_shape)
-    right &= looks.background <= BACKGROUND
-    inside = np.all((looks.position >= LOW - OUTSIDE) & (looks.position <= HIGH + OUTSIDE), axis=1)
+    asked_colour = list(COLOURS).index(colour) if colour is not None else most(looks.colour)
+    asked_shape = SHAPES.index(shape) if shape is not None else most(looks.shape)
+    right, inside = is_right(looks, asked_colour, asked_shape), is_inside(looks)
     track = follow(looks.position)
-    scores = _scores(right, inside, looks, track, 0, len(frames))
+    scores = verdict(right, inside, softness(looks), track)
     return Judgement(*scores, tuple(COLOURS)[asked_colour], SHAPES[asked_shape], looks, right, inside, track)
+
+
+def is_right(looks: Looks, colour: int, shape: int) -> NDArray[np.bool_]:
+    """[T] one object of this colour and shape, and nothing else."""
+    right = (looks.objects == 1) & (looks.colour == colour) & (looks.shape == shape)
+    return right & (looks.background <= BACKGROUND)
+
+
+def is_inside(looks: Looks) -> NDArray[np.bool_]:
+    """[T] within the walls."""
+    return np.all((looks.position >= LOW - OUTSIDE) & (looks.position <= HIGH + OUTSIDE), axis=1)
+
+
+def softness(looks: Looks) -> NDArray[np.float64]:
+    """[T] how blurred the shape is; beyond 1 is too much for a typical frame."""
+    return looks.misfit / np.array(SOFT)[looks.shape]
 
 
 def judge_many(videos: Iterable[NDArray[np.uint8]], labels: Sequence[str] | None = None) -> list[Judgement]:
@@ -133,38 +149,33 @@ def summary(judgements: Sequence[Scores]) -> dict[str, Count]:
     return shares
 
 
-def over_time(judgements: Sequence[Judgement], length: int = 16) -> list[dict[str, Count]]:
-    """The summary of each window of `length` frames, one after the other; a shorter rest at the end is left out."""
-    total = min(len(j.right) for j in judgements)
-    return [
-        summary([j.part(first, first + length) for j in judgements]) for first in range(0, total - length + 1, length)
-    ]
-
-
-def _most(numbers: NDArray[np.int64]) -> int:
+def most(numbers: NDArray[np.int64]) -> int:
     """The commonest number that is not -1, or 0."""
     counts = Counter(numbers[numbers >= 0].tolist())
     return counts.most_common(1)[0][0] if counts else 0
 
 
-def _scores(
-    right: NDArray[np.bool_], inside: NDArray[np.bool_], looks: Looks, track: Track, first: int, last: int
+def verdict(
+    right: NDArray[np.bool_], inside: NDArray[np.bool_], soft: NDArray[np.float64], steps: Steps
 ) -> tuple[bool, float, int, bool, bool, bool, bool, bool]:
-    """The fields of Scores for frames first..last-1 and the steps between them."""
-    frames, steps = slice(first, last), slice(first, last - 1)
-    right_object = bool(right[frames].all())
-    motion = float(track.agrees[steps].mean())
-    teleports = int(track.jumps[steps].sum())
-    turns = bool(inside[frames].all() and not track.breaks[steps].any())
-    speeds = track.speed[steps][np.isfinite(track.speed[steps])]
-    keeps = legal = False
-    if len(speeds):
-        typical = float(np.median(speeds))
-        keeps = bool((np.abs(speeds - typical) <= KEPT * typical).all())
-        legal = any(abs(typical - speed) <= LEGAL * speed for speed in SPEEDS.values())
-    sharp = bool(np.median(looks.misfit[frames] / np.array(SOFT)[looks.shape[frames]]) <= 1)
+    """The fields of Scores, from what is seen in some frames and the steps that count with them."""
+    right_object = bool(right.all())
+    motion = float(steps.agrees.mean())
+    teleports = int(steps.jumps.sum())
+    turns = bool(inside.all() and not steps.breaks.any())
+    typical = typical_speed(steps)
+    keeps = bool((np.abs(steps.speed[np.isfinite(steps.speed)] - typical) <= KEPT * typical).all())
+    keeps = keeps and math.isfinite(typical)
+    legal = any(abs(typical - speed) <= LEGAL * speed for speed in SPEEDS.values())
+    sharp = bool(np.median(soft) <= 1)
     valid = right_object and motion >= MOTION and teleports == 0 and turns and keeps and legal and sharp
     return right_object, motion, teleports, turns, keeps, legal, sharp, valid
+
+
+def typical_speed(steps: Steps) -> float:
+    """Median of the speeds that are known, picture sides per frame; NaN without any."""
+    known = steps.speed[np.isfinite(steps.speed)]
+    return float(np.median(known)) if len(known) else math.nan
 
 
 def _look(frames: NDArray[np.uint8]) -> tuple[NDArray, ...]:

@@ -3,11 +3,12 @@
 A step agrees when the displacement is the current velocity, reflected where the path crosses a wall, within
 `max(0.35 * speed, TOLERANCE)`. The current velocity is an average over the last steps that agreed. Two steps in a row
 that disagree with it but agree with each other are a change of course in mid-air: the follower goes on with the new
-velocity and remembers the break.
+velocity and remembers the break. `follow` takes a whole path, `Tracker` one that comes in pieces and may never end.
 """
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 from itertools import pairwise
 
 import numpy as np
@@ -20,57 +21,137 @@ TOLERANCE = 0.3 / 32  # and at least this, picture sides: 0.3 pixels at 32 pixel
 JUMP = 0.06  # a step this far off is a teleport: one and a half fast steps
 EARLY = 0.4 / 32  # a turn this far before the wall still counts as a turn at the wall
 LOCKS = 6  # frames tried as the place where the velocity is first known
+HORIZON = 64  # frames on which it is decided which of these places is the best
 MEMORY = 6  # steps that the current velocity averages over
 SPAN = 6  # steps over which a local speed is measured
 
 Point = tuple[float, float]
+Row = tuple[bool, bool, bool, bool, float, float]
+"""What a follower says of a step: agrees, jumps, breaks, turns, and x and y of its displacement without walls."""
 
 
 @dataclass(frozen=True)
-class Track:
-    """The motion in a video of T frames; row k of an array is about the step from frame k to frame k + 1."""
+class Steps:
+    """Successive steps of a path; row k of an array is about a step from one frame to the next."""
 
-    agrees: NDArray[np.bool_]  # [T - 1] the step is the current velocity, or a reflection explains it
-    jumps: NDArray[np.bool_]  # [T - 1] teleports
-    breaks: NDArray[np.bool_]  # [T - 1] a new course was taken in mid-air
-    turns: NDArray[np.bool_]  # [T - 1] a reflection at a wall
-    speed: NDArray[np.float64]  # [T - 1] over the SPAN steps around, picture sides per frame; NaN where unknown
-    start: Point  # fitted to the whole path; NaN where nothing could be followed
-    velocity: Point
+    agrees: NDArray[np.bool_]  # [n] the step is the current velocity, or a reflection explains it
+    jumps: NDArray[np.bool_]  # [n] teleports
+    breaks: NDArray[np.bool_]  # [n] a new course was taken in mid-air
+    turns: NDArray[np.bool_]  # [n] a reflection at a wall
+    free: NDArray[np.float64]  # [n, 2] the displacement as it would be without walls; NaN where unknown
+    speed: NDArray[np.float64]  # [n] over the SPAN steps around, picture sides per frame; NaN where unknown
+
+    @classmethod
+    def joined(cls, parts: "Sequence[Steps]") -> "Steps":
+        """Parts that follow each other as one."""
+        return cls(
+            **{each.name: np.concatenate([getattr(part, each.name) for part in parts]) for each in fields(Steps)}
+        )
+
+    def part(self, first: int, last: int) -> "Steps":
+        """Steps first..last-1 alone."""
+        return Steps(**{each.name: getattr(self, each.name)[first:last] for each in fields(Steps)})
+
+
+@dataclass(frozen=True)
+class Track(Steps):
+    """The motion in a video of T frames: its T - 1 steps, and a straight line fitted to the whole unfolded path."""
+
+    start: Point  # place in frame 0; NaN where nothing could be followed
+    velocity: Point  # of the first step
 
 
 def follow(positions: NDArray[np.float64]) -> Track:
     """Judge a path.  positions float [T, 2], NaN where no shape was found; T >= 2."""
-    points: list[Point] = [(x, y) for x, y in positions.tolist()]
-    tracks = (_from_lock(points, first, velocity) for first, velocity in _locks(points))
-    best = None
-    for track in tracks:
-        if best is None or track.agrees.sum() > best.agrees.sum():
-            best = track
-        if best.agrees.all():
-            break
-    if best is not None:
-        return best
-    none = np.zeros(len(points) - 1, bool)
-    unknown = (math.nan, math.nan)
-    return Track(none, none.copy(), none.copy(), none.copy(), np.full(len(none), math.nan), unknown, unknown)
+    tracker = Tracker()
+    steps = Steps.joined([tracker.add(positions), tracker.finish()])
+    if tracker.lock is None:
+        start = velocity = (math.nan, math.nan)
+    else:
+        start, velocity = _line(*tracker.lock, steps.free)
+    return Track(**vars(steps), start=start, velocity=velocity)
 
 
-def _from_lock(points: list[Point], first: int, velocity: Point) -> Track:
-    """Follow forwards and backwards from frame `first`, where `velocity` is known."""
-    after = _Follower(velocity, points[first:])
-    before = _Follower((-velocity[0], -velocity[1]), points[first::-1])
-    free = np.array([(-x, -y) for x, y in reversed(before.free)] + after.free)  # [T - 1, 2], straight without walls
-    start, fitted = _line(points[first], first, free, before.signs)
-    return Track(
-        agrees=np.array(before.agrees[::-1] + after.agrees, bool),
-        jumps=np.array(before.jumps[::-1] + after.jumps, bool),
-        breaks=np.array(before.breaks[::-1] + after.breaks, bool),
-        turns=np.array(before.turns[::-1] + after.turns, bool),
-        speed=_local_speed(free),
-        start=start,
-        velocity=fitted,
-    )
+class Tracker:
+    """Judges a path piece by piece; what it holds does not grow with the path.
+
+    Where the velocity is first known is decided on the first HORIZON frames; while nothing can be followed there, these
+    steps count as wrong and the next HORIZON frames are tried.
+    """
+
+    def __init__(self) -> None:
+        self.lock: tuple[Point, int, Point] | None = None  # place, frame, and signs of the velocity in frame 0
+        self._waiting: list[Point] = []  # places that are not followed yet; without the velocity, up to HORIZON
+        self._frames = 0  # frames in front of those
+        self._follower: _Follower | None = None
+        self._rows: list[Row] = []  # steps whose speed is not known yet, and those in front that it needs
+        self._before = 0  # of these rows: given out already
+        self._speed = math.nan  # of the last step that was given out
+
+    def add(self, positions: NDArray[np.float64]) -> Steps:
+        """Take in places float [n, 2], NaN where no shape was found. Returns the steps that are known now, in their
+        order: the last three are not, and of the first HORIZON none."""
+        for x, y in positions.tolist():
+            self._waiting.append((x, y))
+            if self._follower is not None:
+                self._follower.walk(self._waiting)
+                self._waiting = self._waiting[-1:]
+            elif len(self._waiting) == HORIZON:
+                self._begin()
+        return self._settle(final=False)
+
+    def finish(self) -> Steps:
+        """The rest of the steps: the path ends here."""
+        if self._follower is None and len(self._waiting) > 1:
+            self._begin()
+        return self._settle(final=True)
+
+    def _begin(self) -> None:
+        """Find the velocity in the places that wait, and follow the path from there backwards and forwards."""
+        points = self._waiting
+        best: tuple[int, int, _Follower, _Follower] | None = None
+        for first, velocity in _locks(points):
+            after = _Follower(velocity)
+            before = _Follower((-velocity[0], -velocity[1]))
+            after.walk(points[first:])
+            before.walk(points[first::-1])
+            agreed = sum(row[0] for row in before.rows + after.rows)
+            if best is None or agreed > best[0]:
+                best = agreed, first, before, after
+            if best[0] == len(points) - 1:
+                break
+        if best is None:
+            self._rows += [(False, False, False, False, math.nan, math.nan)] * (len(points) - 1)
+        else:
+            _, first, before, self._follower = best
+            self._rows += [(*row[:4], -row[4], -row[5]) for row in reversed(before.rows)]
+            if self.lock is None:
+                self.lock = points[first], self._frames + first, before.signs
+        self._frames += len(points) - 1
+        self._waiting = points[-1:]
+
+    def _settle(self, final: bool) -> Steps:
+        """Give out the steps whose speed is known: the length of the mean step over SPAN steps, given to the step in
+        their middle; the ends of the path repeat the nearest one."""
+        if self._follower is not None:
+            self._rows += self._follower.rows
+            self._follower.rows = []
+        rows, begun = self._rows, self._before
+        free = np.array([row[4:] for row in rows], np.float64).reshape(-1, 2)
+        span = min(SPAN, len(rows)) if final and not begun else SPAN
+        count = len(rows) - span + 1 if span else 0
+        left = (span - 1) // 2
+        speed = np.zeros(0)
+        if count > 0:
+            speed = np.linalg.norm(sum(free[k : k + count] for k in range(span)) / span, axis=1)  # [count]
+            speed = speed if begun else np.concatenate([np.repeat(speed[0], left), speed])
+            self._speed = float(speed[-1])
+        done = len(rows) if final else begun + len(speed)
+        speed = np.append(speed, np.full(done - begun - len(speed), self._speed))
+        agrees, jumps, breaks, turns = (np.array([row[kind] for row in rows[begun:done]], bool) for kind in range(4))
+        self._before = min(done, (SPAN - 1) // 2)
+        self._rows = rows[done - self._before :]
+        return Steps(agrees, jumps, breaks, turns, free[begun:done], speed)
 
 
 def _locks(points: list[Point]) -> list[tuple[int, Point]]:
@@ -96,18 +177,17 @@ def _locks(points: list[Point]) -> list[tuple[int, Point]]:
 
 
 class _Follower:
-    """Walks along `points` with a current velocity and keeps one entry for each step."""
+    """Walks along places with a current velocity and keeps one row for each step."""
 
-    def __init__(self, velocity: Point, points: list[Point]):
-        self.agrees: list[bool] = []
-        self.jumps: list[bool] = []
-        self.breaks: list[bool] = []
-        self.turns: list[bool] = []
-        self.free: list[Point] = []
+    def __init__(self, velocity: Point):
+        self.rows: list[Row] = []
         self.signs = (1.0, 1.0)  # of the current velocity against the first, flipped by each reflection
         self.velocity = velocity
         self.seen = 2  # steps in the average
         self.stray: Point | None = None  # the displacement of the step before, if it disagreed
+
+    def walk(self, points: list[Point]) -> None:
+        """Take the steps between some places; the first of them is where it stands."""
         for p, q in pairwise(points):
             self._step(p, q)
 
@@ -116,13 +196,11 @@ class _Follower:
         error = math.hypot(ex, ey)  # NaN where a frame shows nothing
         vx, vy = self.velocity
         agrees = error <= max(SHARE * math.hypot(vx, vy), TOLERANCE)
-        breaks = False
+        breaks, free = False, (math.nan, math.nan)
         if agrees or not math.isnan(error):
             turned = vx * sx, vy * sy
             signs = self.signs[0] * sx, self.signs[1] * sy
-            self.free.append((signs[0] * (turned[0] + ex), signs[1] * (turned[1] + ey)))
-        else:
-            self.free.append((math.nan, math.nan))
+            free = signs[0] * (turned[0] + ex), signs[1] * (turned[1] + ey)
         if agrees:
             self.seen += 1
             gain = 1 / min(self.seen, MEMORY)
@@ -132,10 +210,7 @@ class _Follower:
         elif not math.isnan(error):
             moved = q[0] - p[0], q[1] - p[1]
             breaks = self._new_course(moved)
-        self.agrees.append(agrees)
-        self.jumps.append(error > JUMP)
-        self.breaks.append(breaks)
-        self.turns.append(agrees and (sx < 0 or sy < 0))
+        self.rows.append((agrees, error > JUMP, breaks, agrees and (sx < 0 or sy < 0), *free))
 
     def _new_course(self, moved: Point) -> bool:
         """After a step that disagreed: take its course if the step before went the same way."""
@@ -162,19 +237,7 @@ def _reflect(p: float, q: float, v: float) -> tuple[float, float]:
     return q - to, sign
 
 
-def _local_speed(free: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Length of the mean step over SPAN steps, given to the step in their middle; the ends repeat the nearest one."""
-    span = min(SPAN, len(free))
-    known = np.isfinite(free[:, 0])
-    total = np.concatenate([np.zeros((1, 2)), np.cumsum(np.where(known[:, None], free, 0), 0)])
-    holes = np.concatenate([[0], np.cumsum(~known)])
-    speed = np.linalg.norm(total[span:] - total[:-span], axis=1) / span  # [T - span]
-    speed[holes[span:] > holes[:-span]] = math.nan
-    left = (span - 1) // 2
-    return np.pad(speed, (left, len(free) - len(speed) - left), mode="edge")
-
-
-def _line(at: Point, frame: int, free: NDArray[np.float64], signs: Point) -> tuple[Point, Point]:
+def _line(at: Point, frame: int, signs: Point, free: NDArray[np.float64]) -> tuple[Point, Point]:
     """Place in frame 0 and velocity of its step, from a straight line through the unfolded path by least squares.
     `at` is the place in `frame`, `signs` those of the velocity in frame 0 against the one in `frame`."""
     known = np.isfinite(free[:, 0])

@@ -59,28 +59,39 @@ def stream(video: Any) -> Iterator[Tensor]:
             yield frames
 
 
+class Cutter:
+    """Cuts a video that is handed in piece by piece into windows. At most a window and a piece are held."""
+
+    def __init__(self, length: int = 16, stride: int | None = None):
+        self.length, self.stride = length, length if stride is None else stride
+        if self.length < 1 or self.stride < 1:
+            raise ValueError(f"windows need a length and a stride of at least 1, got {length} and {stride}")
+        self._held: list[Tensor] = []  # pieces that begin with the first frame of the next window
+        self._count = self._skip = 0  # frames held; frames to leave out before the next window, if stride > length
+
+    def add(self, frames: Tensor) -> list[Tensor]:
+        """Take in frames uint8 [n, H, W, 3]; returns the windows that are complete now, [length, H, W, 3] each."""
+        dropped = min(self._skip, len(frames))
+        self._skip -= dropped
+        self._held.append(frames[dropped:])
+        self._count += len(frames) - dropped
+        if self._count < self.length:
+            return []
+        whole, first, found = torch.cat(self._held), 0, []
+        while first + self.length <= len(whole):
+            found.append(whole[first : first + self.length])
+            first += self.stride
+        self._skip = max(0, first - len(whole))
+        self._held = [whole[first:].clone()]  # a copy, so that the rest is let go
+        self._count = len(self._held[0])
+        return found
+
+
 def windows(video: Any, length: int = 16, stride: int | None = None) -> Iterator[Tensor]:
-    """Successive windows of one video: uint8 [length, H, W, 3] each. At most a window and a piece are held."""
-    stride = length if stride is None else stride
-    if length < 1 or stride < 1:
-        raise ValueError(f"windows need a length and a stride of at least 1, got {length} and {stride}")
-    held: list[Tensor] = []  # pieces that begin with the first frame of the next window
-    count = skip = 0  # frames held; frames to leave out before the next window, when stride > length
-    for piece in stream(video):
-        if skip:
-            dropped = min(skip, len(piece))
-            piece, skip = piece[dropped:], skip - dropped
-        held.append(piece)
-        count += len(piece)
-        if count < length:
-            continue
-        whole, first = torch.cat(held), 0
-        while first + length <= len(whole):
-            yield whole[first : first + length]
-            first += stride
-        skip = max(0, first - len(whole))
-        held = [whole[first:].clone()]  # a copy, so that the rest of the piece is let go
-        count = len(held[0])
+    """Successive windows of one video: uint8 [length, H, W, 3] each."""
+    cutter = Cutter(length, stride)
+    for frames in stream(video):
+        yield from cutter.add(frames)
 
 
 def score_windows(

@@ -218,7 +218,11 @@ class FileFeatures(_Wrapped):
             pictures = F.interpolate(pictures, size=(self.size, self.size), mode="bilinear", align_corners=False)
         pictures = scaled(pictures, self.pixels).to(self.device)
         given = pictures if self.unit == "frame" else pictures.unflatten(0, frames.shape[:2]).transpose(1, 2)
-        found = self.module(given)
+        try:
+            found = self.module(given)
+        except (RuntimeError, torch.jit.Error) as error:
+            reason = str(error).strip().splitlines()[-1]
+            raise UserError(f"{self.path} can't take float {list(given.shape)} ({self.unit}s): {reason}") from error
         rows = len(given)
         if not isinstance(found, Tensor) or found.ndim < 2 or len(found) != rows:
             said = list(found.shape) if isinstance(found, Tensor) else type(found).__name__

@@ -2,10 +2,17 @@
 
 import numpy as np
 import pytest
+import scipy.linalg
 import torch
 from reference_cases import Case
 
-from tats.metrics.frechet import Moments, as_features, frechet_distance, kernel_distance
+from tats.metrics.frechet import (
+    Moments,
+    as_features,
+    frechet_distance,
+    kernel_distance,
+    kernel_distance_of_subsets,
+)
 from tats.metrics.i3d import preprocess
 
 SETS = ("n60_d12", "n40_d24_small", "n16_d40_singular", "n30_3d")
@@ -105,6 +112,43 @@ def test_kernel_distance_equals_the_sum_over_all_pairs():
     within_b = np.mean([kernel(b[i], b[j]) for i in range(7) for j in range(7) if i != j])
     across = np.mean([kernel(x, y) for x in a for y in b])
     assert kernel_distance(a, b) == pytest.approx(within_a + within_b - 2 * across, rel=1e-9)
+
+
+def test_it_equals_the_matrix_square_root():
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((90, 12)) @ rng.standard_normal((12, 12)), rng.standard_normal((70, 12)) * 2 + 1
+    shift = a.mean(0) - b.mean(0)
+    for ddof in (0, 1):
+        first, second = np.cov(a.T, ddof=ddof), np.cov(b.T, ddof=ddof)
+        root = scipy.linalg.sqrtm(first @ second)
+        expected = float(shift @ shift + np.trace(first + second) - 2 * np.trace(root).real)
+        assert frechet_distance(a, b, ddof, floor=0) == pytest.approx(expected, rel=1e-9)
+        assert moments(a, 5).distance(moments(b, 3), ddof, floor=0) == pytest.approx(expected, rel=1e-9)
+
+
+def test_singular_covariances_leave_no_noise():
+    rng = np.random.default_rng(0)
+    basis = np.linalg.qr(rng.standard_normal((40, 40)))[0]
+    a = np.zeros((9, 40))
+    a[:, :5] = 1e3 * rng.standard_normal((9, 5))  # spans other directions than b does
+    b = np.zeros((200, 40))
+    b[:, 5:9] = rng.standard_normal((200, 4))
+    exact = ((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(np.cov(a.T)) + np.trace(np.cov(b.T))
+    for x, y in ((a @ basis, b @ basis), (b @ basis, a @ basis)):
+        assert frechet_distance(x, y, floor=0) == pytest.approx(exact, rel=1e-9)
+        assert moments(x).distance(moments(y), floor=0) == pytest.approx(exact, rel=1e-9)
+    assert abs(moments(a @ basis).distance(moments(a @ basis), floor=0)) < 1e-9 * exact
+
+
+def test_subsets_average_to_the_kernel_distance():
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((60, 5)), rng.standard_normal((50, 5)) + 0.3
+    found = kernel_distance_of_subsets(a, b, subsets=300, size=30)
+    assert found["size"] == 30
+    assert found["mean"] == pytest.approx(kernel_distance(a, b), abs=4 * found["deviation"] / 300**0.5)
+    assert found == kernel_distance_of_subsets(a, b, subsets=300, size=30)
+    whole = kernel_distance_of_subsets(a[:50], b, subsets=2, size=1000)
+    assert whole["size"] == 50 and whole["mean"] == pytest.approx(kernel_distance(a[:50], b), rel=1e-9)
 
 
 def test_few_clips_are_said_to_be_few():

@@ -130,8 +130,8 @@ def test_a_missing_file_names_the_address_and_the_command(own_folders):
     with pytest.raises(UserError, match="no network is called 'vgg'"):
         open_named("vgg")
     (own_folders / "text.pt").write_text("hello")
-    for opened in (lambda path: open_file(path), lambda path: open_named("i3d-plain", path)):
-        with pytest.raises(UserError, match="is no TorchScript|holds no I3D weights"):
+    for opened in (open_file, lambda path: open_named("i3d-plain", path)):
+        with pytest.raises(UserError, match=r"is no TorchScript|holds no I3D weights"):
             opened(own_folders / "text.pt")
 
 
@@ -199,7 +199,8 @@ def test_inception_has_the_names_of_its_file(seeded_inception, tmp_path):
     assert len(names) == 94 * 5 + 2  # 94 convolutions with normalisation, and the classes
     assert {name.split(".")[0] for name in names} == {
         "Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "Mixed_5b", "Mixed_5c",
-        "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e", "Mixed_7a", "Mixed_7b", "Mixed_7c", "fc",
+        "Mixed_5d", "Mixed_6a", "Mixed_6b", "Mixed_6c", "Mixed_6d", "Mixed_6e", "Mixed_7a", "Mixed_7b", "Mixed_7c",
+        "fc",
     }  # fmt: skip
     shapes = {
         "Mixed_5b.branch_pool.conv.weight": (32, 192, 1, 1),
@@ -221,7 +222,7 @@ def test_inception_has_the_names_of_its_file(seeded_inception, tmp_path):
     answers = network.probabilities(pictures)
     torch.testing.assert_close(answers, (found @ state["fc.weight"].T).softmax(1))  # the bias is left out
     torch.save({name: state[name] for name in names if name != "fc.bias"}, path)
-    with pytest.raises(UserError, match="does not fit Inception: missing .'fc.bias'"):
+    with pytest.raises(UserError, match=r"does not fit Inception: missing .'fc.bias'"):
         open_named("inception-2015", path)
 
 

@@ -32,7 +32,8 @@ from tats.metrics.usage import CodeUsage, Likelihood
 rank, size, port, folder, bad = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3], sys.argv[4], sys.argv[5] == "bad"
 torch.set_num_threads(1)
 if size > 1:
-    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=size, timeout=timedelta(seconds=60))
+    address, limit = f"tcp://127.0.0.1:{port}", timedelta(seconds=60)
+    dist.init_process_group("gloo", address, rank=rank, world_size=size, timeout=limit)
 world = current()
 
 
@@ -50,7 +51,8 @@ network = Answers()
 mine = lambda count, seed: [clip(number, seed) for number in world.share(range(count))]
 if bad:
     try:
-        compute([torch.zeros(1, 3, 16, 16, 3, dtype=torch.uint8)] if rank else mine(9, 0), mine(9, 1), network, world=world)
+        short = [torch.zeros(1, 3, 16, 16, 3, dtype=torch.uint8)]
+        compute(short if rank else mine(9, 0), mine(9, 1), network, world=world)
     except UserError as error:
         print(json.dumps(str(error)))
     sys.exit()
@@ -68,8 +70,8 @@ for number in world.share(range(11)):
     likelihood.add(clip(number, 1).flatten(1)[:, :30].float().view(1, 6, 5) / 50, codes)
 values = {"frechet": found["FCD-random"], "kernel": found["KCD-random"], "kernel of 20": sampled["KCD-random"],
           "tiny": tiny["FCD-random"], "n": [found["n_generated"], found["n_real"]], "IS": score["IS"],
-          "IS deviation": score["IS_deviation"], **quality.scores(world), **usage.scores(world), **likelihood.scores(world)}
-print(json.dumps(values))
+          "IS deviation": score["IS_deviation"]}
+print(json.dumps(values | quality.scores(world) | usage.scores(world) | likelihood.scores(world)))
 """
 
 

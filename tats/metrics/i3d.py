@@ -4,6 +4,7 @@ Parameter names are those of the published weight file `i3d_pretrained_400.pt`, 
 release; so are its habits: zero padding chosen from the size at hand, before convolutions and pools alike.
 """
 
+import copy
 from pathlib import Path
 
 import torch
@@ -62,7 +63,7 @@ class Unit(nn.Module):
         super().__init__()
         self.kernel, self.stride = kernel, stride
         self.conv3d = nn.Conv3d(n_in, n_out, kernel, stride, bias=plain)
-        self.bn = None if plain else nn.BatchNorm3d(n_out, eps=1e-5)
+        self.bn: nn.Module | None = None if plain else nn.BatchNorm3d(n_out, eps=1e-5)
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.conv3d(pad_same(x, self.kernel, self.stride))
@@ -149,3 +150,19 @@ class I3D(nn.Module):
         network = cls(len(state[key]))
         fill(network, state, path, "I3D")
         return network
+
+
+def folded(network: I3D) -> I3D:
+    """A copy for inference that computes the same with fewer passes over memory: every normalisation is folded into its
+    convolution, and channels lie side by side."""
+    network = copy.deepcopy(network).eval()
+    for unit in network.modules():
+        if isinstance(unit, Unit) and isinstance(unit.bn, nn.BatchNorm3d):
+            mean, variance = unit.bn.running_mean, unit.bn.running_var
+            if mean is None or variance is None:
+                raise ValueError("a network without stored statistics can't be folded")
+            scale = (unit.bn.weight / torch.sqrt(variance + unit.bn.eps)).detach()
+            unit.conv3d.weight = nn.Parameter(unit.conv3d.weight.detach() * scale.view(-1, 1, 1, 1, 1))
+            unit.conv3d.bias = nn.Parameter(unit.bn.bias.detach() - mean * scale)
+            unit.bn = nn.Identity()
+    return network.to(memory_format=torch.channels_last_3d).requires_grad_(False)  # type: ignore[call-overload]

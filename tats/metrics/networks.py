@@ -97,6 +97,10 @@ class I3DFeatures(_Wrapped):
     width = 400
     prepared = "uint8, bilinear to 224x224 without antialiasing, 2x/255-1"
 
+    def __init__(self, network: i3d.I3D, path: str | Path | None = None):
+        super().__init__(network, path)
+        self.module = i3d.folded(network)
+
     @classmethod
     def load(cls, path: str | Path, device: str | torch.device = "cpu") -> "I3DFeatures":
         """From `i3d_pretrained_400.pt`, a plain state dict."""
@@ -105,7 +109,8 @@ class I3DFeatures(_Wrapped):
     def features(self, frames: Tensor) -> Tensor:
         """uint8 [B, T, H, W, 3] -> float32 [B, 400]. At least nine frames."""
         self._check(frames)
-        return self.module(i3d.preprocess(frames.to(self.device)))
+        video = i3d.preprocess(frames.to(self.device))  # [B, 3, T, 224, 224]
+        return self.module(video.contiguous(memory_format=torch.channels_last_3d))
 
 
 class I3DScript(_Wrapped):

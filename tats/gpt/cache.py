@@ -9,7 +9,8 @@ from tats.gpt.config import GPTConfig
 class KVCache:
     """Static room for the keys and values of one window; nothing is allocated while it fills.
 
-    kv: per layer a pair of tensors [B, N, L_max, D]; length: positions seen so far, the same for every video.
+    kv: per layer a pair of tensors [B, N, L_max, D]; length: positions seen so far, the same for every video; room:
+    what one step overwrites with its weights of attention, B * N * L_max numbers.
     """
 
     def __init__(
@@ -25,6 +26,7 @@ class KVCache:
             (torch.zeros(shape, device=device, dtype=dtype), torch.zeros(shape, device=device, dtype=dtype))
             for _ in range(config.n_layer)
         ]
+        self.room = torch.zeros(shape[0] * shape[1] * shape[2], device=device, dtype=dtype)
         self.length = 0
 
     def write(self, layer: int, k: Tensor, v: Tensor) -> None:

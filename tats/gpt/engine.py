@@ -1,52 +1,59 @@
-"""The fast step: a static cache, weights laid side by side once, and only the logits that are asked for."""
+"""The fast step: a static cache, weights packed once for the fastest kernels, only the logits that are asked for."""
 
 import copy
+import weakref
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import gelu, layer_norm, linear
+from torch.nn.functional import gelu, layer_norm
 
 from tats.gpt.cache import KVCache
 from tats.gpt.model import GPT, Block, attend, published_mask
+from tats.gpt.packed import PRECISIONS, Packed, pack
 
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_ENGINES: "weakref.WeakKeyDictionary[GPT, dict[tuple, tuple[tuple, Engine]]]" = weakref.WeakKeyDictionary()
 
 
 class _Layer:
     """The weights of one block, query, key and value in one matrix."""
 
-    def __init__(self, block: Block, dtype: torch.dtype):
-        def cast(*tensors: Tensor | nn.Module) -> Tensor:
-            return torch.cat([t.detach() for t in tensors if isinstance(t, Tensor)]).to(dtype)
-
+    def __init__(self, block: Block, precision: str, dtype: torch.dtype, rows: int):
         attn, up, down = block.attn, block.mlp[0], block.mlp[2]
-        self.ln1, self.ln2 = ((cast(ln.weight), cast(ln.bias)) for ln in (block.ln1, block.ln2))
         three = (attn.query, attn.key, attn.value)
-        self.qkv = cast(*(x.weight for x in three)), cast(*(x.bias for x in three))  # [3C, C], [3C]
-        self.proj = cast(attn.proj.weight), cast(attn.proj.bias)
-        self.up, self.down = ((cast(x.weight), cast(x.bias)) for x in (up, down))
+        weight, bias = torch.cat([x.weight.detach() for x in three]), torch.cat([x.bias.detach() for x in three])
+        self.ln1, self.ln2 = _norm(block.ln1, dtype), _norm(block.ln2, dtype)
+        self.qkv = pack(weight, bias, precision, rows)  # [3C, C], [3C]
+        others = [x for x in (attn.proj, up, down) if isinstance(x, nn.Linear)]
+        self.proj, self.up, self.down = (pack(x.weight, x.bias, precision, rows) for x in others)
 
 
 class Engine:
     """A transformer ready to sample one batch of windows: `reset`, then the known tokens, then token after token.
 
-    whole_vocabulary: logits of condition ids too, else of codes only. precision: fp32 keeps the model's own type
-    (float64 for a model in float64), bf16 and fp16 cast the weights. The weights are those of the moment it is made.
+    whole_vocabulary: logits of condition ids too, else of codes only. precision: a key of `tats.gpt.packed.PRECISIONS`.
+    fp32 keeps the model's own type (float64 for a model in float64). On a CPU the others are formats of the weights
+    (int8: of what they are multiplied with too); activations, keys and values stay float32 there, on a GPU they take
+    the format (int8: bf16). The weights are those of the moment it is made; the model itself is not kept.
     """
 
     def __init__(self, gpt: GPT, batch: int, *, whole_vocabulary: bool = False, precision: str = "fp32"):
-        self.gpt, self.config, self.batch = gpt, gpt.config, batch
-        self.dtype = gpt.pos_emb.dtype if precision == "fp32" else PRECISIONS[precision]
-        self.device = gpt.pos_emb.device
-        self.layers = [_Layer(block, self.dtype) for block in gpt.blocks if isinstance(block, Block)]
-        self.ln_f = gpt.ln_f.weight.detach().to(self.dtype), gpt.ln_f.bias.detach().to(self.dtype)
+        self.config, self.batch, self.device = gpt.config, batch, gpt.pos_emb.device
+        own = gpt.pos_emb.dtype
+        if precision == "fp32" or self.device.type == "cpu":
+            self.dtype = own if own == torch.float64 and precision == "fp32" else torch.float32
+        else:
+            self.dtype = torch.bfloat16 if precision == "int8" else PRECISIONS[precision]
+        self.tables = _tables(gpt)
+        self.layers = [_Layer(block, precision, self.dtype, batch) for block in gpt.blocks if isinstance(block, Block)]
+        self.ln_f = _norm(gpt.ln_f, self.dtype)
         self.first_id = 0 if whole_vocabulary else self.config.code_offset
-        self.head = gpt.head.weight.detach()[self.first_id :].to(self.dtype)  # [n, C]
+        self.head: Packed = pack(gpt.head.weight[self.first_id :], None, precision, batch)  # [n, C]
         self.cache = KVCache(self.config, batch, self.device, self.dtype)
         self.order = torch.arange(self.config.block_size, device=self.device)
 
     def resized(self, batch: int) -> "Engine":
-        """The same weights with room for another number of windows."""
+        """The same weights with room of its own for any number of windows."""
         other = copy.copy(self)
         other.batch, other.cache = batch, KVCache(self.config, batch, self.device, self.dtype)
         return other
@@ -69,18 +76,51 @@ class Engine:
 
         places, mask: as `GPT.forward` takes them.
         """
-        x = self.gpt.embed(tokens, positions, places, None).to(self.dtype)  # [B, L, C]
-        width, heads, length = x.shape[2], self.config.n_head, x.shape[1]
+        x = self.tables.embed(tokens, positions, places, None).to(self.dtype)  # [B, L, C]
+        batch, length, width = x.shape
         starts = self.cache.length == 0
         if mask is None and starts and self.config.degenerate:
             whole = published_mask(self.config.block_size, self.config.n_unmasked, self.device)
             mask = whole[positions][:, positions]
-        ends = self.gpt.ends(positions) if starts and mask is None else (0, 0)
+        ends = self.tables.ends(positions) if starts and mask is None else (0, 0)
+        x = x.flatten(0, 1)  # [B*L, C]
         for number, layer in enumerate(self.layers):
-            qkv = linear(layer_norm(x, (width,), *layer.ln1), *layer.qkv)  # [B, L, 3C]
-            q, k, v = qkv.view(len(x), length, 3, heads, -1).permute(2, 0, 3, 1, 4)  # each [B, N, L, D]
+            qkv = layer.qkv(layer_norm(x, (width,), *layer.ln1)).view(batch, length, 3, self.config.n_head, -1)
+            q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B, N, L, D]
             y = attend(q, k, v, ends, self.cache, number, mask)  # [B, N, L, D]
-            x = x + linear(y.transpose(1, 2).flatten(2), *layer.proj)
-            x = x + linear(gelu(linear(layer_norm(x, (width,), *layer.ln2), *layer.up)), *layer.down)
+            x += layer.proj(y.transpose(1, 2).reshape(-1, width))
+            x += layer.down(gelu(layer.up(layer_norm(x, (width,), *layer.ln2))))
         self.cache.length += length
-        return linear(layer_norm(x[:, row], (width,), *self.ln_f), self.head)  # [B, n]
+        return self.head(layer_norm(x.view(batch, length, width)[:, row], (width,), *self.ln_f))  # [B, n]
+
+
+def prepared(gpt: GPT, batch: int, *, whole_vocabulary: bool = False, precision: str = "fp32") -> Engine:
+    """An engine with room of its own for `batch` windows; weights are packed once for a model that does not change.
+
+    Packing takes seconds for large models, and a run asks for engines batch after batch.
+    """
+    kept = _ENGINES.setdefault(gpt, {})
+    key, state = (whole_vocabulary, precision), _state(gpt)
+    if key not in kept or kept[key][0] != state:
+        kept.clear()  # one set of packed weights beside the model, not one per format
+        kept[key] = state, Engine(gpt, batch, whole_vocabulary=whole_vocabulary, precision=precision)
+    return kept[key][1].resized(batch)
+
+
+def _state(gpt: GPT) -> tuple:
+    """What differs after weights were moved, replaced or written to."""
+    return tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in gpt.parameters())
+
+
+def _norm(norm: nn.LayerNorm, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return norm.weight.detach().to(dtype), norm.bias.detach().to(dtype)
+
+
+def _tables(gpt: GPT) -> GPT:
+    """The transformer without its blocks and head: what embeds tokens and knows the anchors."""
+    with torch.device("meta"):
+        tables = GPT(replace(gpt.config, n_layer=0))
+    tables.tok_emb.weight, tables.pos_emb = gpt.tok_emb.weight, gpt.pos_emb
+    if gpt.config.places_shape is not None:
+        tables.vtokens_pos_emb = gpt.vtokens_pos_emb
+    return tables

@@ -9,7 +9,7 @@ from torch import Tensor
 from tats.flags import UserError
 from tats.gpt.condition import Label, condition
 from tats.gpt.draw import Draw, Noise, seeded_noise
-from tats.gpt.engine import Engine
+from tats.gpt.engine import Engine, prepared
 from tats.gpt.layout import Layout
 from tats.gpt.model import GPT
 from tats.gpt.sample import layout_of
@@ -69,7 +69,7 @@ class Job:
         cond = condition(
             gpt.config, len(seeds), label=label, text=text, sound=sound, as_published=how.as_published, device=device
         )
-        engine = Engine(gpt, len(seeds), whole_vocabulary=how.as_published, precision=how.precision)
+        engine = prepared(gpt, len(seeds), whole_vocabulary=how.as_published, precision=how.precision)
         layout = layout_of(engine, cond)
         if layout.length > gpt.config.block_size:
             raise UserError(

@@ -53,7 +53,7 @@ def attend(
             keys, values = cache.kv[layer]  # each [B, N, L_max, D]
             end = cache.length + q.shape[2]
             if q.shape[2] == 1:
-                return kernels.decode_attention(q[:, :, 0], keys, values, end)[:, :, None]
+                return kernels.decode_attention(q[:, :, 0], keys, values, end, cache.room)[:, :, None]
             at = torch.arange(end, device=q.device)
             seen = at[None, :] <= at[cache.length :, None]  # [L, end]
             return scaled_dot_product_attention(q, keys[:, :, :end], values[:, :, :end], attn_mask=seen)

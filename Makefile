@@ -13,7 +13,7 @@ FRESH ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check-env demo test lint format bench parity docs clean
+.PHONY: help setup check-env demo long test lint format bench parity docs clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */  make \1|/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -35,6 +35,9 @@ check-env:  ## say what the environment runs on
 
 demo: $(STAMP)  ## train both models on a small dataset, sample, judge: runs/demo/index.html (SIZE=tiny, FRESH=1)
 	@$(PY) -m tats.demo --size $(SIZE) $(if $(filter-out 0 no false,$(FRESH)),--fresh)
+
+long: $(STAMP)  ## after the demo: videos of 1024 frames, by sliding window and by hierarchy, judged (25 minutes)
+	@$(PY) benchmarks/long.py $(if $(filter tiny,$(SIZE)),--size tiny --out runs/long_tiny)
 
 test: $(STAMP)  ## all tests
 	@$(PY) -m pytest $(ARGS)

@@ -120,7 +120,8 @@ def test_released_names_in_commands_exist():
     for page, words in FOUND:
         if page in ("recipes.md", "released.md"):
             for flag, value in pairwise(words):
-                assert flag not in flags or value in ALL, f"{page}: {flag} {value}"
+                own = value.startswith("runs/")  # made by a command above it
+                assert flag not in flags or value in ALL or own, f"{page}: {flag} {value}"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -13,6 +13,10 @@ VERBS = {  # verb -> (module, what it does)
     "tokenize": ("tats.tokenize", "write the codes of a dataset once, to train from them"),
     "reconstruct": ("tats.reconstruct", "send a folder through a VQGAN: side by side, PSNR, SSIM, use of the codebook"),
     "evaluate": ("tats.evaluate", "train a feature network on your classes, and score clips with it or with I3D"),
+    "over_time": (
+        "tats.over_time",
+        "measure long videos window by window: do they hold up? With real ones beside them",
+    ),
     "convert": ("tats.convert", "turn a checkpoint into a folder with safetensors"),
     "weights": ("tats.weights", "list published weights, or fetch and check them"),
     "report": ("tats.report", "make one self-contained page of a run"),

@@ -91,11 +91,20 @@ def label(value: float) -> str:
 
 
 def draw_curves(
-    curves: Mapping[str, Curve], title: str, *, log: bool | None = None, x_label: str = "step", y_label: str = ""
+    curves: Mapping[str, Curve],
+    title: str,
+    *,
+    log: bool | None = None,
+    x_label: str = "step",
+    y_label: str = "",
+    y_range: tuple[float, float] | None = None,
+    now: bool = False,
 ) -> str:
     """An SVG diagram of some curves, as text that stands inside an HTML page.
 
     `log` chooses a logarithmic value axis; None takes it when all values are positive and span more than a factor 20.
+    `y_range` holds the value axis to at least that range, as for shares. With `now`, a line stands at the first step,
+    for a script to move (its attributes `data-from` and `data-to` are the ends of the step axis).
     Colours come from the CSS classes `line0` ... `line5` of the page; lines differ by dashes too.
     """
     curves = {name: curve for name, curve in curves.items() if len(curve.steps)}
@@ -104,9 +113,11 @@ def draw_curves(
     values = [value for curve in curves.values() for value in curve.values]
     steps = [step for curve in curves.values() for step in curve.steps]
     positive = min(values) > 0
-    log = positive and (log if log is not None else max(values) / min(values) > 20)
+    fixed = () if y_range is None else y_range
+    log = positive and not fixed and (log if log is not None else max(values) / min(values) > 20)
     x0, x1 = _span(min(steps), max(steps), pad=0.0)
-    y0, y1 = (min(values) / 1.1, max(values) * 1.1) if log else _span(min(values), max(values), pad=0.05)
+    low, high = min(*values, *fixed, math.inf), max(*values, *fixed, -math.inf)
+    y0, y1 = (low / 1.1, high * 1.1) if log else _span(low, high, pad=0.05)
 
     def x_at(step: float) -> float:
         return LEFT + (step - x0) / (x1 - x0) * (WIDTH - LEFT - RIGHT)
@@ -128,6 +139,9 @@ def draw_curves(
     for number, curve in enumerate(curves.values()):
         points = [(x_at(step), y_at(value)) for step, value in _thin(curve)]
         parts.append(_line(points, number))
+    if now:
+        ends = f'data-from="{x0:g}" data-to="{x1:g}" data-width="{WIDTH - LEFT - RIGHT}"'
+        parts.append(f'<path class="now" {ends} d="M{LEFT} {TOP}V{HEIGHT - BOTTOM}"/>')
     return "\n".join([*parts, "</svg>", _legend(curves)])
 
 

@@ -126,12 +126,28 @@ class Page:
             figures = "".join(self._video(clip.frames, clip.caption, about=name) for clip in clips)
             self._add(f'<div class="group"><h3>{escape(name)}</h3><div class="clips">{figures}</div></div>')
 
-    def curves(self, curves: Mapping[str, Curve], title: str, *, log: bool | None = None, y_label: str = "") -> None:
-        """A diagram of curves over steps. `log`: a logarithmic value axis; None decides by the range of the values."""
+    def curves(self, curves: Mapping[str, Curve], title: str, **options: Any) -> None:
+        """A diagram of curves over steps; options as of `draw_curves` (log, x_label, y_label, y_range)."""
         if any(len(curve.steps) for curve in curves.values()):
-            self._figure(draw_curves(curves, title, log=log, y_label=y_label), title, "curve")
+            self._figure(draw_curves(curves, title, **options), title, "curve")
         else:
             self.text(f"{title}: nothing was logged.")
+
+    def watch(
+        self, clip: Clip | None, diagrams: Mapping[str, str], frames: int, about: str = "", fps: float = 16
+    ) -> None:
+        """A long video beside its curves, in which a line moves with it.
+
+        clip: None where there is no video to show. diagrams: {title: drawing of `draw_curves` over frames, made with
+        `now`}. frames: of the video; a file plays at its own rate, other videos at `fps`. about: a heading.
+        """
+        video = "" if clip is None else self._video(clip.frames, clip.caption, about=about, fps=fps)
+        drawn = "".join(
+            f'<figure class="curve"><figcaption>{escape(title)}</figcaption>{drawing}</figure>'
+            for title, drawing in diagrams.items()
+        )
+        head = f"<h3>{escape(about)}</h3>" if about else ""
+        self._add(f'<div class="watch" data-frames="{frames}">{head}<div>{video}<div>{drawn}</div></div></div>')
 
     def write(self, path: str | Path) -> Path:
         """Write the page, whole or not at all.
@@ -167,9 +183,11 @@ class Page:
         title = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
         self._add(f'<figure class="{kind}">{title}{inner}</figure>')
 
-    def _video(self, frames: Any, caption: str, names: tuple[str, str] | None = None, about: str = "") -> str:
+    def _video(
+        self, frames: Any, caption: str, names: tuple[str, str] | None = None, about: str = "", fps: float | None = None
+    ) -> str:
         """One video with what stands above and below it."""
-        data, width, height = embed(frames, self.fps)
+        data, width, height = embed(frames, self.fps if fps is None else fps)
         label = ", ".join(word for word in (about, " and ".join(names or ()), caption) if word) or "video"
         heads = "".join(f"<span>{escape(name)}</span>" for name in names or ())
         above = f'<div class="heads">{heads}</div>' if heads else ""
@@ -253,27 +271,38 @@ class ReportConfig:
 
 
 def run_page(folder: Path) -> Page:
-    """The page of a training run: a diagram for every logged value, train and test together, the latest videos that
-    training wrote, and its settings.
+    """The page of a run: a diagram for every logged value, train and test together; what `tats over_time` has measured
+    there, beside the videos; the latest videos that training wrote; its settings.
 
     Raises:
         UserError: the folder is missing, or holds neither curves nor settings.
     """
+    from tats import over_time, report_time
+
     if not folder.is_dir():
         raise UserError(f"--run {folder} is not a folder: give the folder that a training run wrote")
     curves, settings = find_metrics(folder), sorted(folder.rglob("*.yaml"))
-    if not curves and not settings:
-        raise UserError(f"--run {folder} holds no metrics.csv and no settings: give the folder that a run wrote")
-    page = Page(f"Run {folder.resolve().name}", f"Made from what training wrote below {folder}.")
-    page.section("Curves", "" if curves else "No metrics.csv was found below this folder.")
+    measured = sorted(folder.rglob(over_time.FILE))
+    if not (curves or settings or measured):
+        raise UserError(
+            f"--run {folder} holds no metrics.csv and no settings and no {over_time.FILE}: "
+            f"give the folder that a run wrote"
+        )
+    page = Page(f"Run {folder.resolve().name}", f"Made from what was written below {folder}.")
+    if curves:
+        page.section("Curves")
     for title, group in grouped(curves).items():
         page.curves(group, title)
+    for path in measured:
+        page.section("Over time" if len(measured) == 1 else f"Over time: {path.parent.relative_to(folder)}")
+        report_time.show_over_time(page, over_time.read(path))
     small = [path for path in folder.rglob("*.mp4") if path.stat().st_size < MAX_BYTES // (2 * RUN_VIDEOS)]
     videos = sorted(small, key=lambda path: (path.stat().st_mtime, path.name))[-RUN_VIDEOS:]
-    if videos:
+    if videos and not measured:
         page.section("Videos", "The latest that training wrote.")
         page.videos(Clip(path, str(path.relative_to(folder))) for path in reversed(videos))
-    page.section("Settings")
+    if settings:
+        page.section("Settings")
     for path in settings:
         page.code(path.read_text(encoding="utf-8", errors="replace"), str(path.relative_to(folder)))
     return page

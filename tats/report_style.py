@@ -83,6 +83,11 @@ path.line2 { stroke: var(--c2); stroke-dasharray: 2 3; } path.line3 { stroke: va
 path.line4 { stroke: var(--c4); stroke-dasharray: 4 2; } path.line5 { stroke: var(--c5); stroke-dasharray: 1 2; }
 circle.line0 { fill: var(--c0); } circle.line1 { fill: var(--c1); } circle.line2 { fill: var(--c2); }
 circle.line3 { fill: var(--c3); } circle.line4 { fill: var(--c4); } circle.line5 { fill: var(--c5); }
+.now { stroke: var(--ink); stroke-width: 1.5; opacity: .6; fill: none; }
+.watch > div { display: flex; flex-wrap: wrap; gap: .6rem 1.2rem; align-items: flex-start; margin: .2rem 0 1rem; }
+.watch > div > div { flex: 1 1 20rem; display: flex; flex-wrap: wrap; gap: .3rem .8rem; }
+.watch .curve { flex: 1 1 17rem; max-width: 27rem; margin: 0; }
+.watch .curve > figcaption { font-size: .85rem; margin: 0; }
 .legend { list-style: none; display: flex; flex-wrap: wrap; gap: .15rem 1.2rem; margin: .2rem 0; padding: 0;
   font-size: .85rem; }
 .legend b { font-weight: 500; color: var(--soft); font-variant-numeric: tabular-nums; }
@@ -115,6 +120,18 @@ SCRIPT = """(function () {
     for (const name of ["pointerenter", "focus", "click"]) video.addEventListener(name, () => video.controls = true);
     for (const name of ["pointerleave", "blur"]) video.addEventListener(name, () => video.controls = false);
     watcher.observe(video);
+  }
+  for (const part of document.querySelectorAll(".watch")) {
+    const video = part.querySelector("video");
+    const lines = Array.from(part.querySelectorAll(".now"));
+    if (video) video.addEventListener("timeupdate", () => {
+      const frame = video.duration ? video.currentTime / video.duration * part.dataset.frames : 0;
+      for (const line of lines) {
+        const { from, to, width } = line.dataset;
+        const share = Math.min(1, Math.max(0, (frame - from) / (to - from)));
+        line.setAttribute("transform", `translate(${share * width} 0)`);
+      }
+    });
   }
   button.hidden = false;
   button.addEventListener("click", () => { playing = !playing; show(); });

@@ -22,7 +22,7 @@ class DrawConfig:
     temperature_init: float | None = arg(None, "--temperature of the first latent frames (none: as the rest)")
     frames_init: int | None = arg(None, "how many these are (none: 1 of a clip, --temporal_sample_pos of a long video)")
     as_published: bool = arg(False, "repeat the published choices where ours differ, for comparing samples")
-    precision: str = arg("fp32", "number format of the transformer", ["fp32", "bf16", "fp16"])
+    precision: str = arg("fp32", "number format of the transformer", ["fp32", "fp16", "bf16", "int8"])
     seed: int = arg(0, "seed of the first video; the others count on")
     run: int = arg(0, "shifts the seeds by a million each, and stands in the names of files")
     device: str | None = arg(None, "cpu, cuda, ...; none: a GPU when there is one")

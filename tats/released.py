@@ -116,6 +116,13 @@ NETWORKS = (
         takes="pictures, uint8 of any size: return_features=True",
     ),
     Released(
+        "videomae-ssv2",
+        "VideoMAE v2, giant (Something-Something v2), features of the content-debiased FVD",
+        "https://huggingface.co/OpenGVLab/InternVideoMAE_models/resolve/main/mae-g/vit_g_hybrid_pt_1200e_ssv2_ft.pth",
+        "vit_g_hybrid_pt_1200e_ssv2_ft.pth",
+        takes="clips of 16 frames, [0, 1], 224x224",
+    ),
+    Released(
         "vgg16",
         "VGG16 (ImageNet), the network below LPIPS",
         "https://download.pytorch.org/models/vgg16-397923af.pth",

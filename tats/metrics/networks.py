@@ -1,4 +1,4 @@
-"""The published networks as features, and how one is opened from a file.
+"""The published networks as features.
 
 Each class says how frames are prepared for its network, what its scores are called, and which weights it holds. Plain
 weight files fill the modules of this package; TorchScript files are called as their authors call them.
@@ -7,6 +7,7 @@ weight files fill the modules of this package; TorchScript files are called as t
     features = network.features(frames)                  # uint8 [B, T, H, W, 3] -> float32 [B, 400]
 """
 
+import json
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,12 +17,13 @@ from torch import Tensor, nn
 
 from tats import weights
 from tats.flags import UserError
-from tats.metrics import c3d, i3d, inception
+from tats.metrics import c3d, i3d, inception, videomae
 from tats.metrics.features import Network, fingerprint, load
 from tats.metrics.stored import is_torchscript, load_torchscript
 
 PIXELS = ("levels", "unit", "signed", "imagenet")  # how a network of one's own takes pixels
 _IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))  # mean and deviation of its pixels in [0, 1]
+_CONTRACT = (("size", 224), ("pixels", "unit"), ("unit", "clip"))  # what FILE.json may say, and what holds without
 _PICTURES = 32  # pictures that pass through a network of pictures at once
 
 
@@ -193,6 +195,27 @@ class InceptionFeatures(_Wrapped):
         return self.module.probabilities(self._pool(pictures))  # type: ignore[operator]
 
 
+class VideoMAEFeatures(_Wrapped):
+    """The network of the content-debiased FVD: VideoMAE v2, which sees motion better than looks."""
+
+    scores = ("CD-FVD", "CD-KVD")
+    title = "content-debiased FVD"
+    min_frames = videomae.FRAMES
+    name = "VideoMAE v2"
+    prepared = "uint8, bilinear to 224x224 without antialiasing, x/255"
+
+    def __init__(self, network: videomae.VideoMAE, path: str | Path | None = None):
+        super().__init__(network, path)
+        self.width = network.fc_norm.weight.numel()
+
+    def features(self, frames: Tensor) -> Tensor:
+        """uint8 [B, 16, H, W, 3] -> float32 [B, 1408], one clip at a time: a clip becomes 2048 tokens."""
+        self._check(frames)
+        if frames.shape[1] != videomae.FRAMES:
+            raise UserError(f"CD-FVD takes clips of {videomae.FRAMES} frames, these have {frames.shape[1]}")
+        return torch.cat([self.module(videomae.preprocess(clip.to(self.device))) for clip in frames.split(1)])
+
+
 class FileFeatures(_Wrapped):
     """Any TorchScript network of clips or pictures as features. Its scores carry the file's name, never FVD.
 
@@ -249,7 +272,8 @@ def scaled(pictures: Tensor, pixels: str) -> Tensor:
 
 
 def open_named(name: str, ckpt: str | Path | None = None, device: str | torch.device = "cpu") -> Any:
-    """A published network: "i3d-plain", "i3d-torchscript", "c3d-ucf101", "inception-2015" or "inception-torchscript".
+    """A published network: "i3d-plain", "i3d-torchscript", "c3d-ucf101", "inception-2015", "inception-torchscript"
+    or "videomae-ssv2".
 
     Args:
         ckpt: the file, or the name of a fetched one; None looks for `name` itself. Plain weights and TorchScript are
@@ -262,7 +286,7 @@ def open_named(name: str, ckpt: str | Path | None = None, device: str | torch.de
         UserError: an unknown name; a missing file, with its address and the command that fetches it; another file.
     """
     kinds = {"i3d-plain": "i3d", "i3d-torchscript": "i3d", "c3d-ucf101": "c3d", "inception-2015": "inception",
-             "inception-torchscript": "inception"}  # fmt: skip
+             "inception-torchscript": "inception", "videomae-ssv2": "videomae"}  # fmt: skip
     if name not in kinds:
         raise UserError(f"no network is called {name!r}: {', '.join(kinds)}")
     kind = kinds[name]
@@ -272,6 +296,8 @@ def open_named(name: str, ckpt: str | Path | None = None, device: str | torch.de
         return I3DScript(load_torchscript(path, "I3D", device), path) if script else I3DFeatures.load(path, device)
     if kind == "c3d":
         return C3DFeatures(load_torchscript(path, "C3D", device) if script else c3d.C3D.load(path).to(device), path)
+    if kind == "videomae":
+        return VideoMAEFeatures(videomae.VideoMAE.load(path).to(device), path)
     module = load_torchscript(path, "Inception", device) if script else inception.Inception.load(path).to(device)
     return InceptionFeatures(module, path)
 
@@ -292,11 +318,36 @@ def open_file(
     return FileFeatures(load_torchscript(path, "a network", device), path, size, pixels, unit)
 
 
+def contract(path: str | Path) -> dict[str, Any]:
+    """How a network of one's own takes clips, from `FILE.json` beside it: "size", "pixels" and "unit" as `open_file`
+    takes them; without that file, the defaults.
+
+    Raises:
+        UserError: the file is no JSON, or says something else.
+    """
+    beside = Path(f"{path}.json")
+    if not beside.is_file():
+        return {}
+    try:
+        said = json.loads(beside.read_text(encoding="utf-8"))
+    except (ValueError, OSError) as error:
+        raise UserError(f"{beside} is no JSON: {error}") from error
+    size, pixels, unit = (
+        (said.get(name, default) for name, default in _CONTRACT) if isinstance(said, dict) else (0, 0, 0)
+    )
+    right = (size is None or (isinstance(size, int) and size > 0)) and pixels in PIXELS and unit in ("clip", "frame")
+    if not right or set(said) - {name for name, _ in _CONTRACT}:
+        raise UserError(
+            f"{beside} must hold size (pixels, or null), pixels ({', '.join(PIXELS)}) and unit (clip or frame)"
+        )
+    return {"size": size, "pixels": pixels, "unit": unit}
+
+
 def open_network(
     features: str | Path | None = None, i3d_ckpt: str | Path | None = None, device: str | torch.device = "cpu"
 ) -> Network:
     """The network that a command asks for: I3D with the weights `i3d_ckpt` (a path, or the name of fetched weights;
-    plain or TorchScript), or a trained FeatureNet.
+    plain or TorchScript); or `features`: a trained FeatureNet, or any network as TorchScript, see `contract`.
 
     Raises:
         UserError: neither or both are given, or the file is missing or something else.
@@ -310,4 +361,6 @@ def open_network(
             "a score needs a network: --i3d_ckpt FILE for FVD, or one trained on your data "
             "(tats evaluate --train_features --data_path DATA --features_ckpt FILE)"
         )
+    if is_torchscript(features):
+        return open_file(features, device, **contract(features))
     return load(features, device)

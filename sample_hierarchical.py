@@ -19,25 +19,27 @@ def main() -> None:
     device = sampling.device_of(args.draw.device)
     coarse, vqgan = checkpoint.load_pair(args.ckpt1, args.vqgan, device)
     fine = checkpoint.load_transformer(args.ckpt2, args.vqgan, device=device)
-    videos = sampling.videos_of(coarse.config, args.output, args.draw)
-    sampling.side_of(coarse, args.sample_resolution, wide=False)
+    side = sampling.side_of(coarse, args.sample_resolution, wide=False)
     step, context = fine.config.latent_shape[0] - 1, args.temporal_sample_pos
     frames = long_run.latent_length(args.frames, args.sample_length, vqgan, step)
+    given = sampling.given_by(args, coarse.config, vqgan, side, frames)
+    videos = sampling.videos_of(coarse.config, args.output, args.draw, given)
     models = {"coarse": coarse, "fine": fine, "vqgan": vqgan}
-    store = sampling.open_store(args, models, length=frames - 1, context=context)
+    store = sampling.open_store(args, models, given, length=frames - 1, context=context)
 
     def make(batch, known, start):
         condition = sampling.condition_of(coarse.config, args.output, batch)
         more = {"seeds": [video.seed for video in batch], "known": known, "start": start}
+        more["gap_batch"] = args.gap_batch
         return api.sample_hierarchical_codes(coarse, fine, frames, context, **more, **condition, **args.draw.settings)
 
-    def keep(done: int, given: int, batch: int) -> range:
+    def keep(done: int, known: int, batch: int) -> range:
         if args.draw.as_published:
-            return range(given)
-        return endless.back_between(done, given, context, step, max(endless.GAP_BATCH // batch, 1))
+            return range(known)
+        return endless.back_between(done, known, context, step, max(args.gap_batch // batch, 1))
 
     name = output.run_name(args.draw.top_k, args.draw.top_p, args.draw.run, f"hier_{frames - 1}_{context}_")
-    long_run.make_films(args, store, vqgan, videos, name, long_run.Film(frames, make, keep))
+    long_run.make_films(args, store, vqgan, videos, name, long_run.Film(frames, make, keep, given))
 
 
 if __name__ == "__main__":

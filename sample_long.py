@@ -15,10 +15,12 @@ def main() -> None:
 
     sampling.needed(args, "gpt_ckpt", "vqgan_ckpt")
     gpt, vqgan = checkpoint.load_pair(args.gpt_ckpt, args.vqgan_ckpt, sampling.device_of(args.draw.device))
-    videos = sampling.videos_of(gpt.config, args.output, args.draw)
     length, context = long_run.latent_length(args.frames, args.sample_length, vqgan), args.temporal_sample_pos
     side, trained = sampling.side_of(gpt, args.sample_resolution), gpt.config.latent_shape
-    store = sampling.open_store(args, {"gpt": gpt, "vqgan": vqgan}, length=length, context=context, side=side)
+    given = sampling.given_by(args, gpt.config, vqgan, side, length)
+    videos = sampling.videos_of(gpt.config, args.output, args.draw, given)
+    models = {"gpt": gpt, "vqgan": vqgan}
+    store = sampling.open_store(args, models, given, length=length, context=context, side=side)
 
     def make(batch, known, start):
         condition = sampling.condition_of(gpt.config, args.output, batch)
@@ -28,15 +30,15 @@ def main() -> None:
             return api.sample_long_codes(gpt, length, context, **more)
         return api.sample_wide_codes(gpt, length, (side, side), context, **more)
 
-    def keep(done: int, given: int, batch: int) -> range:
+    def keep(done: int, known: int, batch: int) -> range:
         if args.draw.as_published:
-            return range(given)
+            return range(known)
         if side == trained[1]:
-            return endless.back_long(done, given, context)
-        return endless.back_wide(done, given, trained[0])
+            return endless.back_long(done, known, context)
+        return endless.back_wide(done, known, trained[0])
 
     name = output.run_name(args.draw.top_k, args.draw.top_p, args.draw.run, f"temp_{length}_{context}_")
-    long_run.make_films(args, store, vqgan, videos, name, long_run.Film(length, make, keep))
+    long_run.make_films(args, store, vqgan, videos, name, long_run.Film(length, make, keep, given))
 
 
 if __name__ == "__main__":

@@ -16,18 +16,21 @@ def main() -> None:
     sampling.needed(args, "gpt_ckpt", "vqgan_ckpt")
     gpt, vqgan = checkpoint.load_pair(args.gpt_ckpt, args.vqgan_ckpt, sampling.device_of(args.draw.device))
     judge = sampling.judge_of(args, gpt.config, vqgan.config) if args.compute_fvd else None
-    videos = sampling.videos_of(gpt.config, args.output, args.draw)
-    store = sampling.open_store(args, {"gpt": gpt, "vqgan": vqgan})
+    length, side, _ = gpt.config.latent_shape
+    given = sampling.given_by(args, gpt.config, vqgan, side, length)
+    videos = sampling.videos_of(gpt.config, args.output, args.draw, given)
+    store = sampling.open_store(args, {"gpt": gpt, "vqgan": vqgan}, given)
 
     def make(batch: list[output.Video]):
         condition = sampling.condition_of(gpt.config, args.output, batch)
-        return sample_codes(gpt, seeds=[video.seed for video in batch], **condition, **args.draw.settings)
+        known = given.known(batch) if given else None
+        seeds = [video.seed for video in batch]
+        return sample_codes(gpt, seeds=seeds, known=known, **condition, **args.draw.settings)
 
-    size = args.data.batch_size
-    sampling.make_missing(store, videos, size, make)
+    sampling.make_missing(store, videos, args.data.batch_size, make)
     scores = sampling.score(args, store, vqgan, videos, judge) if judge else None
     name = output.run_name(args.draw.top_k, args.draw.top_p, args.draw.run)
-    sampling.write_all(args, store, vqgan, videos, name, size, scores)
+    sampling.write_all(args, store, vqgan, videos, name, scores, given)
 
 
 if __name__ == "__main__":

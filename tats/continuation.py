@@ -48,6 +48,7 @@ class Continuation:
     latents: int
     side: int
     label_names: list[str] | None
+    in_pieces: bool = False  # a VQGAN with group normalisation encodes more than a training clip, with seams
     _codes: dict[int, Tensor] = field(default_factory=dict)
 
     @property
@@ -100,7 +101,8 @@ class Continuation:
                 self._codes[place] = self.source.codes(which, self.latents)
             else:
                 pieces = self._pieces(self.source, which, self.windows[place])
-                self._codes[place] = torch.cat(list(encode_stream(self.vqgan, pieces))).cpu()  # [t0, h, w]
+                frames = encode_stream(self.vqgan, pieces, group_norm_in_pieces=self.in_pieces)  # each [1, h, w]
+                self._codes[place] = torch.cat(list(frames)).cpu()
         return self._codes[place]
 
     def _pieces(self, source: GivenFrames, which: int, window: range) -> Iterator[Tensor]:
@@ -120,11 +122,12 @@ def open_continuation(
     total: int,
     labels: Sequence[str] | None,
     fps: float,
+    in_pieces: bool = False,
 ) -> Continuation | None:
     """What --continue_from asks for, checked; None without it.
 
     side: rows and columns of the pictures of codes. total: latent frames of the videos, the given ones included.
-    labels: --label. fps: --fps, of the videos that are written.
+    labels: --label. fps: --fps, of the videos that are written. in_pieces: --decode_group_norm_in_pieces.
 
     Raises:
         UserError: nothing readable is there, too few frames, a number of frames that fills no latent frames, codes of
@@ -151,6 +154,7 @@ def open_continuation(
         latents,
         side,
         gpt.label_names,
+        in_pieces,
     )
     _describe(made)
     return made

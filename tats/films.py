@@ -26,7 +26,7 @@ class Films:
 
     wanted: the flags. name: of the run, stands in the names of files. videos: all of the run. frames: T, of every
     video. otherwise: something else is made of them, so no files unless asked for. mark: draws something into the
-    frames before they are written.
+    frames of the films, not into those of the array.
     """
 
     def __init__(

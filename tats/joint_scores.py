@@ -1,6 +1,6 @@
 """How videos of the embedded world go on from given ones: errors of its law at the joint, and apart from it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from tats.codes_file import Video
+from tats.continuation import Continuation
 from tats.data.shapes import CLASSES
 from tats.metrics.joint import KINDS, PARTS, Tiles, Watch, summary, tiles
 from tats.output import Store
@@ -26,6 +27,26 @@ def of_the_world(classes: Sequence[str | None], vqgan: VQGAN, side: int) -> bool
     height, width = (side * factor for factor in vqgan.config.downsample[1:])
     seen = vqgan.config.image_channels == 3 and height == width >= SIDE
     return seen and bool(classes) and all(name in CLASSES for name in classes)
+
+
+def with_joint(
+    given: Continuation,
+    store: Store,
+    videos: Sequence[Video],
+    batch_size: int,
+    scores: Mapping[str, Any] | None,
+    in_pieces: bool,
+) -> dict[str, Any] | None:
+    """The scores of a run together with those of the joint, which are said; other videos than the embedded world's have
+    none. What an earlier call has found out about these very videos stays."""
+    before = store.scores if store.scored == len(videos) else None
+    together = {**(before or {}), **(scores or {})}
+    if of_the_world([given.class_of(video) for video in videos], given.vqgan, given.side):
+        if "joint" not in together:
+            together["joint"] = joint_scores(store, given.vqgan, videos, given.frames, batch_size, in_pieces)
+        for line in lines(together["joint"]):
+            print(line)
+    return together or None
 
 
 def joint_scores(

@@ -10,18 +10,14 @@ from torch import Tensor
 
 from tats import sampling
 from tats.codes_file import Journal, Video
-from tats.films import Films, Mark
+from tats.continuation import Continuation
+from tats.films import Films
 from tats.flags import UserError
 from tats.output import Store
 from tats.vqgan.model import VQGAN
 from tats.vqgan.stream import decode_stream, refusal
 
 Make = Callable[[list[Video], Tensor | None, int], Iterator[Tensor]]
-
-
-def nothing_given(videos: list[Video]) -> Tensor | None:
-    """Videos that begin with nothing given."""
-    return None
 
 
 @dataclass(frozen=True)
@@ -32,14 +28,13 @@ class Film:
     None, and the latent frame where these begin, to latent frames [B, h, w] from there on, the known ones first.
     keep: of (finished, given) latent frames of so many videos, those that must be handed back as known when a stopped
     run goes on.
-    given: the codes [B, t0, h, w] that videos start with, or None. mark: draws into the frames that are written.
+    given: what the videos go on from, if anything.
     """
 
     total: int
     make: Make
     keep: Callable[[int, int, int], range]
-    given: Callable[[list[Video]], Tensor | None] = nothing_given
-    mark: Mark | None = None
+    given: Continuation | None = None
 
 
 def latent_length(frames: int | None, sample_length: int, vqgan: VQGAN, step: int | None = None) -> int:
@@ -85,7 +80,7 @@ def make_films(args: Any, store: Store, vqgan: VQGAN, videos: list[Video], name:
         sampling.say(f"group normalisation: the video has a seam every {vqgan.latent_shape[0]} latent frames")
     device = next(vqgan.parameters()).device
     frames = film.total * vqgan.config.downsample[0]
-    films = Films(wanted, name, videos, frames, mark=film.mark)
+    films = Films(wanted, name, videos, frames, mark=None if film.given is None else film.given.mark)
     sampling.say(f"videos: {films.folder if films.kinds else films.save}")
     try:
         for batch in open_batches(store, videos, wanted.batch_size):
@@ -99,8 +94,7 @@ def make_films(args: Any, store: Store, vqgan: VQGAN, videos: list[Video], name:
         sampling.say(f"\nstopped; what is made is kept in {store.folder}, and the same command goes on with it")
         raise
     films.finish()
-    store.finish(videos, None, **({"file": films.entry} if films.kinds else {}))
-    sampling.say(f"codes and manifest: {store.folder}")
+    sampling.finish(store, videos, films, film.given, wanted.batch_size, None, args.decode_group_norm_in_pieces)
 
 
 @dataclass
@@ -131,7 +125,7 @@ def journaled(store: Store, batch: Batch, film: Film, device: torch.device) -> I
     """The latent frames [B, h, w] of a batch from the first one on: those that are there, then new ones, each on disk
     before it is handed on."""
     journal = batch.journal
-    given = film.given(batch.videos)
+    given = None if film.given is None else film.given.known(batch.videos)
     count = 0 if given is None else given.shape[1]
     done = 0 if journal is None else journal.done
     back = film.keep(done, count, len(batch.videos))

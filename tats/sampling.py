@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tats import checkpoint, flags, output
+from tats.continuation import Continuation, open_continuation
 from tats.data.module import VideoData
 from tats.films import Films
 from tats.flags import UserError
@@ -19,6 +20,7 @@ from tats.gpt.condition import label_id
 from tats.gpt.config import GPTConfig
 from tats.gpt.model import GPT
 from tats.gpt.sample_config import DrawConfig, OutputConfig
+from tats.joint_scores import with_joint
 from tats.metrics.features import Network
 from tats.metrics.networks import open_network
 from tats.metrics.scores import compute
@@ -56,8 +58,17 @@ def needed(args: Any, *names: str) -> None:
             raise UserError(f"--{name} is needed: the path of a checkpoint, or the name of a released model")
 
 
-def videos_of(config: GPTConfig, wanted: OutputConfig, draw: DrawConfig) -> list[Video]:
-    """The videos of a run: seeds that count on, classes by turns.
+def given_by(args: Any, config: GPTConfig, vqgan: VQGAN, side: int, total: int) -> Continuation | None:
+    """What --continue_from gives, checked; None without it. side, total: see `tats.continuation.open_continuation`."""
+    wanted: OutputConfig = args.output
+    in_pieces = getattr(args, "decode_group_norm_in_pieces", False)
+    return open_continuation(args.given, config, vqgan, side, total, wanted.label, wanted.fps, in_pieces)
+
+
+def videos_of(
+    config: GPTConfig, wanted: OutputConfig, draw: DrawConfig, given: Continuation | None = None
+) -> list[Video]:
+    """The videos of a run: seeds that count on, classes by turns, or what goes on from given videos.
 
     Raises UserError where --class_cond, --label or --text do not go with the checkpoint.
     """
@@ -74,13 +85,16 @@ def videos_of(config: GPTConfig, wanted: OutputConfig, draw: DrawConfig) -> list
             if config.key == "text"
             else "--text is for transformers conditioned on text, which this one is not"
         )
+    first_seed = draw.seed + draw.run * SEEDS_PER_RUN
+    if given is not None:
+        return given.videos(wanted.n_sample, first_seed)
     labels = None
     if by_class:
         labels = [label_id(config, one) for one in wanted.label] if wanted.label else list(range(config.code_offset))
         wrong = [label for label in labels if not 0 <= label < config.code_offset]
         if wrong:
             raise UserError(f"--label {wrong[0]}: this transformer knows classes 0 to {config.code_offset - 1}")
-    return output.spread(wanted.n_sample, draw.seed + draw.run * SEEDS_PER_RUN, labels, config.label_names)
+    return output.spread(wanted.n_sample, first_seed, labels, config.label_names)
 
 
 def condition_of(config: GPTConfig, wanted: OutputConfig, videos: Sequence[Video]) -> dict[str, Any]:
@@ -115,11 +129,11 @@ def counted(frames: Iterator[Tensor], total: int) -> Iterator[Tensor]:
         yield from bar
 
 
-def open_store(args: Any, models: dict[str, GPT | VQGAN], **settings: Any) -> Store:
+def open_store(args: Any, models: dict[str, GPT | VQGAN], given: Continuation | None = None, **settings: Any) -> Store:
     """The folder of a run, with what is already there; `settings`: more that the codes depend on."""
     prints = {name: checkpoint.fingerprint(model) for name, model in models.items()}
     draw = {**args.draw.settings, "seed": args.draw.seed, "run": args.draw.run}
-    wanted = {"label": args.output.label, "text": args.output.text}
+    wanted = {"label": args.output.label, "text": args.output.text, **(given.settings if given else {})}
     about = {"flags": flags.to_dict(args), "versions": output.versions()}
     flags.new_folder(args.output.save, "--save")
     return Store(args.output.save, {**draw, **wanted, **settings, **prints}, about)
@@ -159,12 +173,20 @@ def decoded(
 
 
 def write_all(
-    args: Any, store: Store, vqgan: VQGAN, videos: list[Video], name: str, batch_size: int, scores: Any
+    args: Any,
+    store: Store,
+    vqgan: VQGAN,
+    videos: list[Video],
+    name: str,
+    scores: Mapping[str, Any] | None,
+    given: Continuation | None = None,
 ) -> None:
-    """Videos and arrays as the flags ask, then one file of codes and the manifest."""
+    """Videos and arrays of clips as the flags ask, then one file of codes and the manifest."""
     wanted: OutputConfig = args.output
     frames = store.codes.rows[videos[0].index].shape[0] * vqgan.config.downsample[0]
-    films = Films(wanted, name, videos, frames, otherwise=bool(scores))
+    mark = None if given is None else given.mark
+    films = Films(wanted, name, videos, frames, otherwise=bool(scores), mark=mark)
+    batch_size = args.data.batch_size
     if films.kinds:
         say(f"videos: {films.folder}")
     left = films.lacking(videos)
@@ -173,8 +195,25 @@ def write_all(
         films.write(batch, [decode(store, vqgan, batch)])
     if (array := films.finish()) is not None:
         say(f"array: {array}")
-    store.finish(videos, scores, **({"file": films.entry} if films.kinds else {}))
-    say(f"codes and manifest: {wanted.save}")
+    finish(store, videos, films, given, batch_size, scores)
+
+
+def finish(
+    store: Store,
+    videos: list[Video],
+    films: Films,
+    given: Continuation | None,
+    batch_size: int,
+    scores: Mapping[str, Any] | None,
+    in_pieces: bool = False,
+) -> None:
+    """One file of codes and the manifest, with the scores; those of the joint with what was given are among them."""
+    entries: dict[str, Callable[[Video], Any]] = {"file": films.entry} if films.kinds else {}
+    if given is not None:
+        entries["given"] = given.entry
+        scores = with_joint(given, store, videos, batch_size, scores, in_pieces)
+    store.finish(videos, scores, **entries)
+    say(f"codes and manifest: {store.folder}")
 
 
 @dataclass(frozen=True)

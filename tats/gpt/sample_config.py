@@ -5,6 +5,7 @@ from typing import ClassVar
 
 from tats.data.config import DataConfig
 from tats.flags import UserError, arg
+from tats.gpt.continue_config import ContinueConfig
 
 KINDS = {"mp4": ".mp4", "gif": ".gif", "frames": ""}  # --save_as -> suffix of the file; a folder of pictures has none
 GROUP_NORM = "a VQGAN with group normalisation decodes long videos piece by piece, with seams"
@@ -68,14 +69,14 @@ class OutputConfig:
     def __post_init__(self) -> None:
         if self.n_sample < 1:
             raise UserError(f"--n_sample counts videos, got {self.n_sample}")
+        if not self.fps > 0:
+            raise UserError(f"--fps must be above 0, got {self.fps}")
 
     def kinds(self, otherwise: bool) -> list[str]:
         """The kinds of files that every video is written as; `otherwise`: something else is written anyway."""
         if self.save_as:
             return list(dict.fromkeys(self.save_as))
         return [] if otherwise and not self.save_videos else ["mp4"]
-        if not self.fps > 0:
-            raise UserError(f"--fps must be above 0, got {self.fps}")
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ class ShortConfig:
     compute_fvd: bool = arg(False, "compare with clips of --data_path; needs --i3d_ckpt or --features_ckpt")
     i3d_ckpt: str | None = arg(None, "weights of I3D: the score is FVD")
     features_ckpt: str | None = arg(None, "a network of `tats evaluate --train_features`: the score has its own name")
+    given: ContinueConfig = field(default_factory=ContinueConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
     draw: DrawConfig = field(default_factory=DrawConfig)
     data: DataConfig = field(default_factory=DataConfig)
@@ -118,6 +120,7 @@ class LongConfig:
         None, "rows and columns of codes, beyond the trained ones with --vtokens_pos models (none: as trained)"
     )
     temporal_sample_pos: int = arg(1, "latent frames that the transformer sees of what it made before")
+    given: ContinueConfig = field(default_factory=ContinueConfig)
     output: LongOutputConfig = field(default_factory=LongOutputConfig)
     draw: DrawConfig = field(default_factory=DrawConfig)
 
@@ -152,7 +155,9 @@ class HierarchicalConfig:
     decode_group_norm_in_pieces: bool = arg(False, GROUP_NORM)
     sample_resolution: int | None = arg(None, "rows and columns of codes, as trained")
     temporal_sample_pos: int = arg(1, "coarse frames that the coarse transformer sees of what it made before")
+    gap_batch: int = arg(16, "gaps between coarse frames that are filled at once, over all videos of a batch")
     compute_fvd: bool = arg(False, "no effect on long videos, as published; `tats evaluate` compares sets of videos")
+    given: ContinueConfig = field(default_factory=ContinueConfig)
     output: HierarchicalOutputConfig = field(default_factory=HierarchicalOutputConfig)
     draw: HierarchicalDrawConfig = field(default_factory=HierarchicalDrawConfig)
 

@@ -8,7 +8,8 @@ weights, optimizer states and attention masks of a released file cost neither ti
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
@@ -197,7 +198,7 @@ def inner_vqgan(stored: Stored, prefix: str, own_ckpt: str | Path | None = None,
 
 def check(stored: Stored, config: VQGANConfig | GPTConfig) -> None:
     """Raise `UserError` unless the stored tensors are exactly those of a model with this configuration."""
-    with torch.device("meta"):
+    with _unfilled():
         model = VQGAN(config) if isinstance(config, VQGANConfig) else GPT(config)
     _compare_names(model.state_dict(), stored.state_dict, stored.path, type(model).__name__)
 
@@ -262,13 +263,28 @@ def _transformer(
 
 def _build(kind: type[Model], config: Any, state: Mapping[str, Tensor], path: Path, device: Device) -> Model:
     """A model with the tensors of a file, which must be exactly those it wants, in evaluation mode on `device`."""
-    with torch.device("meta"):  # nothing is drawn or filled that the file overwrites
+    with _unfilled():
         model = kind(config)
     wanted = model.state_dict()
     _compare_names(wanted, state, path, type(model).__name__)
     own = {name: _own(state[name], value.dtype, device) for name, value in wanted.items()}
     model.load_state_dict(own, strict=True, assign=True)
     return model.eval()
+
+
+@contextmanager
+def _unfilled() -> Iterator[None]:
+    """Models made inside have sizes and no values: nothing is drawn or filled that a file overwrites.
+
+    For tensors without values torch would load its compiler to draw from a normal distribution, which takes seconds.
+    """
+    normal = torch.nn.init.normal_
+    torch.nn.init.normal_ = lambda tensor, *_, **__: tensor
+    try:
+        with torch.device("meta"):
+            yield
+    finally:
+        torch.nn.init.normal_ = normal
 
 
 def _compare_names(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], path: Path, what: str) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.scores import blur, noise, played, world
-from benchmarks.tables import store
+from benchmarks.tables import RESULTS, store
 from tats.data.shapes import CLASSES
 from tats.metrics.evaluation import Pair, evaluate
 from tats.metrics.features import FeatureNet
@@ -80,7 +80,6 @@ def ladders(network: Any, real: Tensor, other: Tensor) -> dict[str, dict[str, di
         found[name] = {"none": score(network, none, beside)}
         for degree, damage in degrees.items():
             found[name][degree] = score(network, damage(other), beside)
-            print(f"{name:16s}{degree:20s}{found[name][degree]['line']}", flush=True)
     return found
 
 
@@ -109,6 +108,7 @@ def main() -> None:
         f"{described['fingerprint']}, trained in {seconds:.0f} seconds of one core, recognises "
         f"{100 * described['accuracy']:.1f} % of the test clips by class",
         details={"network": described, "training_seconds": seconds},
+        folder=RESULTS,
     )
 
 

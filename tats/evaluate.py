@@ -91,12 +91,14 @@ def score(config: EvaluateConfig) -> dict[str, Any] | None:
     from tats.evaluate_sides import open_all
     from tats.metrics.evaluation import evaluate, pairs
     from tats.output import versions
+    from tats.perceptual import open_perceptual
 
     protocol = config.recipe()
     opened = open_all(config, protocol)
     result = evaluate(protocol, opened.pair, opened.network, config.seed, opened.how)
     if config.reconstruct and protocol.kind == "frechet":
-        result = reconstruction_scores(result, pairs(protocol, opened.pair, None, config.seed, opened.how), opened)
+        lpips = open_perceptual(config.lpips_ckpt, device_of(config.draw.device)) if config.lpips_ckpt else None
+        result = reconstruction_scores(result, pairs(protocol, opened.pair, lpips, config.seed, opened.how), opened)
     result["fingerprints"] = {**result["fingerprints"], **opened.checkpoints}
     paths = {
         "generated": config.generated or config.gpt_ckpt or config.vqgan_ckpt,

@@ -90,6 +90,7 @@ class EvaluateConfig:
     reconstruct: bool = arg(False, "the generated clips are what --vqgan_ckpt makes of the real ones")
     features_ckpt: str | None = arg(None, "a network of --train_features (none: as the protocol says)")
     i3d_ckpt: str | None = arg(None, "weights of I3D, instead of those that `tats weights` has fetched")
+    lpips_ckpt: str | None = arg(None, "weights of LPIPS for pairs: alexnet, vgg16, or a file (none: no LPIPS)")
     replace_cache: bool = arg(False, "describe the real clips anew, whatever is stored of them")
     out: str | None = arg(None, "JSON file for the result")
     train_features: bool = arg(

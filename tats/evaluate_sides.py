@@ -26,6 +26,7 @@ from tats.metrics.networks import open_named, open_network
 from tats.metrics.processes import World, current
 from tats.metrics.protocols import Protocol
 from tats.metrics.sides import FileClips, MadeClips, Reconstructions, Side, quantised
+from tats.perceptual import open_perceptual
 from tats.vqgan.model import VQGAN
 from tats.vqgan.stream import decode_stream
 
@@ -89,9 +90,9 @@ def join(device: str | None) -> tuple[World, str]:
 
 
 def open_judge(config: EvaluateConfig, protocol: Protocol, device: str) -> Any:
-    """The network that the flags name, or the protocol's own; None where pixels are compared."""
+    """The network that the flags name, or the protocol's own; None where pairs are compared without LPIPS."""
     if protocol.kind == "pairs":
-        return None
+        return None if config.lpips_ckpt is None else open_perceptual(config.lpips_ckpt, device)
     if config.i3d_ckpt is not None:
         return open_network(None, config.i3d_ckpt, device)
     if config.features_ckpt is not None or protocol.network == "file":

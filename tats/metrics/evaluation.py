@@ -22,7 +22,7 @@ from tats.metrics.statistics import Statistics, describe_clips
 from tats.metrics.statistics_cache import cached
 
 _WEIGHTS = {"I3D, 400 logits": "i3d-plain", "I3D, 400 logits, TorchScript": "i3d-torchscript", "C3D": "c3d-ucf101",
-            "Inception-v3 of 2015, pool": "inception-2015"}  # fmt: skip
+            "Inception-v3 of 2015, pool": "inception-2015", "LPIPS, AlexNet": "alexnet"}  # fmt: skip
 _OF_REAL = ("split", "real_clips", "n_real", "frames", "stride", "size", "resize", "levels", "by_video")
 
 
@@ -46,7 +46,8 @@ class How:
 def evaluate(protocol: Protocol, pair: Pair, network: Any, seed: int = 0, how: How = How()) -> dict[str, Any]:
     """The score of a protocol.
 
-    network: a `Network`; for inception scores a `Classifier`; for pairs None, or a perceptual distance.
+    network: a `Network`; for inception scores a `Classifier`; for pairs a `tats.perceptual.Perceptual`, or None, which
+        leaves LPIPS out.
     seed: of everything random, where the protocol states none.
 
     Returns:
@@ -66,10 +67,10 @@ def evaluate(protocol: Protocol, pair: Pair, network: Any, seed: int = 0, how: H
         spread = result["deviation"]
         told = ", ".join(f"{name} {result[name]:.4g} ± {spread[name]:.2g}" for name in spread)
         result["line"] = f"{told} (mean and deviation of {runs} runs of {result['n_generated']} clips)"
-    used = protocol.network if protocol.kind == "pairs" else _WEIGHTS.get(result["network"]["name"])
-    other = "file" if protocol.network == "file" else result.get("network", {}).get("name")
     done = protocol.with_choices(
-        n_generated=_fewer(protocol, result["n_generated"]), network=used or other, pixels=pair.generated.pixels
+        n_generated=_fewer(protocol, result["n_generated"]),
+        network=_weights_of(result.get("network"), protocol),
+        pixels=pair.generated.pixels,
     )
     result["protocol"] = {"name": done.name, "label": done.label, "source": done.source, "choices": done.choices,
                           "changes": {name: list(both) for name, both in done.changes.items()}}  # fmt: skip
@@ -78,6 +79,14 @@ def evaluate(protocol: Protocol, pair: Pair, network: Any, seed: int = 0, how: H
     sides = {"generated": pair.generated, "real": pair.real}
     result["sides"] = {name: side.describe() for name, side in sides.items() if side is not None}
     return result
+
+
+def _weights_of(described: dict[str, Any] | None, protocol: Protocol) -> str:
+    """What has judged, by the name that protocols give its weights."""
+    if described is None:
+        return "none"
+    name = str(described["name"])
+    return _WEIGHTS.get(name, "file" if protocol.network == "file" else name)
 
 
 def _fewer(protocol: Protocol, found: int) -> int | None:
@@ -178,8 +187,7 @@ def pairs(protocol: Protocol, pair: Pair, network: Any, seed: int, how: How) -> 
     real = theirs.watch(pair.real.batches(seed, range(count), how.world))
     names = ["PSNR", "SSIM", *(["LPIPS"] if network is not None else [])]
     for number, (original, other) in enumerate(_clip_by_clip(real, made)):
-        if original.shape != other.shape:
-            raise UserError(f"clips of a pair differ in shape: {list(other.shape[1:])} and {list(original.shape[1:])}")
+        _check_pair(original, other)
         a, b = original[:, context:], other[:, context:]  # uint8 [1, T, H, W, C]
         values = [quality.psnr(a, b).clamp(max=quality.CEILING), quality.ssim(a, b)]
         values += [network.distance(a, b).double()] if network is not None else []
@@ -190,7 +198,10 @@ def pairs(protocol: Protocol, pair: Pair, network: Any, seed: int, how: How) -> 
     if not size:
         raise UserError("there are no pairs of clips to compare")
     means = torch.stack([part.mean(0) for part in table.split(size) if len(part) == size])  # [groups, scores]
-    result: dict[str, Any] = {"score": ", ".join(names), "n_generated": len(table), "n_real": len(table), "notes": []}
+    note = "LPIPS is left out: it needs --lpips_ckpt alexnet (tats weights list says where that lies)"
+    result: dict[str, Any] = {"score": ", ".join(names), "n_generated": len(table), "n_real": len(table),
+                              "notes": [note] if network is None else []}  # fmt: skip
+    result |= {} if network is None else {"network": network.describe()}
     result |= {name: float(value) for name, value in zip(names, means.mean(0))}
     if len(means) > 1:
         result |= {"groups": len(means),
@@ -199,6 +210,15 @@ def pairs(protocol: Protocol, pair: Pair, network: Any, seed: int, how: How) -> 
     of = f", {len(means)} groups of {size}" if len(means) > 1 else ""
     result["line"] = f"{told} ({len(table)} pairs{of})"
     return result | {"fingerprints": {"generated": ours.fingerprint(how.world), "real": theirs.fingerprint(how.world)}}
+
+
+def _check_pair(original: Tensor, other: Tensor) -> None:
+    """Both clips uint8 [1, T, H, W, C] have one shape, and pictures that SSIM's window fits into."""
+    if original.shape != other.shape:
+        raise UserError(f"clips of a pair differ in shape: {list(other.shape[1:])} and {list(original.shape[1:])}")
+    if min(original.shape[2:4]) < quality.WINDOW:
+        raise UserError(f"SSIM needs pictures of at least {quality.WINDOW}x{quality.WINDOW}, these are "
+                        f"{original.shape[2]}x{original.shape[3]}: --resolution makes them larger")  # fmt: skip
 
 
 def _clip_by_clip(a: Iterator[Any], b: Iterator[Any]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -15,10 +15,8 @@ from typing import Any
 
 from tats.flags import UserError, nearest
 
-KINDS = ("frechet", "inception", "pairs")
 REAL_CLIPS = ("windows", "first", "visits", "consecutive", "frames")
 SPLITS = ("train", "test", "train+test")
-NETWORKS = ("i3d-plain", "i3d-torchscript", "c3d-ucf101", "inception-2015", "file")
 LEVELS = ("truncated", "rounded")
 _FREE = ("seed", "runs")  # choices that most sources leave open: any value is within the recipe then
 
@@ -41,7 +39,8 @@ class Protocol:
     offset: generated clips start at a random frame from 0 to this one, where they are long enough.
     levels: how pixels become 0 to 255: truncated, or rounded.
     pixels: where generated frames come from: raw (arrays, pictures, a model), or video files, which have lost some.
-    network: what describes clips or frames; a name of `tats weights list`, or `file` for any other.
+    network: what describes clips or frames; a name of `tats weights list`, or `file` for any other. Of pairs: what
+        makes LPIPS.
     picture: features are of single frames, not of clips.
     ddof: 1 divides the covariance by N - 1, 0 by N. by_video: every frame counts 1 / frames of its video.
     group: clips of one statistic; the score is the mean over groups, beside their deviation (None: all in one).
@@ -154,7 +153,7 @@ _MAGVIT = Protocol("magvit", "Yu et al. 2023: 10000 clips, mean of 4 repeats; th
 _TECO = Protocol("teco", "Yan et al. 2023, published code: groups of 256 videos, whole clips with their context",
                  n_generated=None, n_real=None, split="test", real_clips="consecutive", frames=300, size=None,
                  network="i3d-plain", group=256)  # fmt: skip
-_PAIRS = replace(_TECO, name="teco/pairs", kind="pairs", context=144,
+_PAIRS = replace(_TECO, name="teco/pairs", kind="pairs", context=144, network="alexnet",
                  source="Yan et al. 2023, published code: frames after the context, one sample each")  # fmt: skip
 _CD = Protocol("cd-fvd/16f", "Ge et al. 2024: content-debiased, features of VideoMAE-v2", network="file", seed=0)
 

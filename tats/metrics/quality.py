@@ -18,7 +18,7 @@ from tats.metrics.processes import ALONE, World
 
 CEILING = 100.0  # dB that a frame without any error counts as in a mean, where its PSNR is infinite
 _K1, _K2 = 0.01, 0.03  # constants of Wang et al., "Image quality assessment" (2004), section III-C
-_SIZE, _SIGMA = 11, 1.5  # their window
+WINDOW, _SIGMA = 11, 1.5  # their window
 _PICTURES = 64  # pictures whose window means are held at once
 
 
@@ -45,8 +45,8 @@ def ssim(original: Any, other: Any) -> Tensor:
         ValueError: pictures smaller than the window.
     """
     a, b = _pictures(original, other)
-    if min(a.shape[3:]) < _SIZE:
-        raise ValueError(f"SSIM needs pictures of at least {_SIZE} x {_SIZE}, got {a.shape[3]} x {a.shape[4]}")
+    if min(a.shape[3:]) < WINDOW:
+        raise ValueError(f"SSIM needs pictures of at least {WINDOW} x {WINDOW}, got {a.shape[3]} x {a.shape[4]}")
     pairs = zip(a.flatten(0, 1).split(_PICTURES), b.flatten(0, 1).split(_PICTURES))
     return torch.cat([_ssim_of_pictures(x, y) for x, y in pairs]).unflatten(0, a.shape[:2])
 
@@ -78,9 +78,9 @@ def _ssim_of_pictures(x: Tensor, y: Tensor) -> Tensor:
 
 def _window_mean(x: Tensor) -> Tensor:
     """Gaussian means of [n, C, H, W], first over columns, then over rows: [n, C, H - 10, W - 10]."""
-    offsets = torch.arange(_SIZE, dtype=x.dtype, device=x.device) - _SIZE // 2
+    offsets = torch.arange(WINDOW, dtype=x.dtype, device=x.device) - WINDOW // 2
     weights = torch.exp(-(offsets**2) / (2 * _SIGMA**2))
-    weights = (weights / weights.sum()).expand(x.shape[1], 1, 1, _SIZE)
+    weights = (weights / weights.sum()).expand(x.shape[1], 1, 1, WINDOW)
     x = F.conv2d(x, weights, groups=x.shape[1])
     return F.conv2d(x, weights.transpose(2, 3), groups=x.shape[1])
 

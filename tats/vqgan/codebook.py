@@ -7,12 +7,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tats import kernels
-from tats.vqgan.draws import Candidates, Draws, total
+from tats.vqgan.draws import Candidates, Draws, processes, total
 
 DECAY = 0.99  # of the moving averages
 SMOOTHING = 1e-7  # added to every count, so that no code divides by zero
 COMMITMENT = 0.25
 RARE = 1e-3  # added to every count when codes are priced, so that an unused one has a price
+GATHERED = 65536  # latest vectors from which k-means starts, or four per code where that is more
 RETIRED = 0.02  # a code chosen less often than this (moving average of counts per update) retires
 
 
@@ -49,6 +50,7 @@ class Codebook(nn.Module):
         self.register_buffer("embeddings", torch.randn(n_codes, width))
         self.register_buffer("N", torch.zeros(n_codes))
         self.register_buffer("z_avg", self.embeddings.clone())
+        self._gathered: list[tuple[Tensor, int, Draws]] = []  # latest batches before the start, for k-means
         self._counts: Tensor | None = None  # of the batches held back, until `update`
         self._sums: Tensor | None = None
         self._candidates: Candidates | None = None
@@ -72,6 +74,7 @@ class Codebook(nn.Module):
         self.N.zero_()
         self._known_started = False
         self._counts = self._sums = self._candidates = None
+        self._gathered = []
 
     def nearest(self, z: Tensor) -> Tensor:
         """z [B, D, t, h, w] -> codes int64 [B, t, h, w]"""
@@ -106,9 +109,21 @@ class Codebook(nn.Module):
         """codes int64 [B, t, h, w] -> [B, D, t, h, w]"""
         return F.embedding(codes, self.embeddings).movedim(-1, 1)
 
-    def skip(self, z: Tensor) -> Quantized:
-        """The embeddings as they come, as if every vector had a code of its own."""
+    def skip(self, z: Tensor, draws: Draws | None = None) -> Quantized:
+        """The embeddings as they come, as if every vector had a code of its own.  z [B, D, t, h, w]
+
+        In training, the latest vectors are kept until a start by k-means.
+        """
+        if self.training and self.start == "kmeans" and not self.started:
+            self.gather(z.detach().movedim(1, -1).flatten(0, 3).float(), len(z), draws or Draws())
         return Quantized(None, z, z.new_zeros(()), z.new_zeros(()))
+
+    def gather(self, flat: Tensor, clips: int, draws: Draws) -> None:
+        """Keep a batch for the start, and of the earlier ones only as many as can be used.  flat [n, D]"""
+        self._gathered.append((flat, clips, draws))
+        wanted = max(GATHERED, 4 * self.n_codes) // processes()[1]
+        while sum(len(each) for each, _, _ in self._gathered[1:]) >= wanted:
+            self._gathered.pop(0)
 
     def forward(self, z: Tensor, draws: Draws | None = None, *, hold: bool = False) -> Quantized:
         """Replace every vector by its nearest code.  z [B, D, t, h, w]
@@ -137,13 +152,21 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def begin(self, flat: Tensor, clips: int, draws: Draws) -> None:
-        """Start from data: random vectors of the (global) batch become the codes, or the means of its clusters."""
+        """Start from data: random vectors of the (global) batch become the codes, or the means of its clusters.
+
+        The clusters are those of all batches that were gathered; their counts are scaled to one batch, the size that
+        the moving averages will have.
+        """
+        batches = [*self._gathered, (flat, clips, draws)]
         candidates = Candidates(self.n_codes, "start")
-        candidates.add(flat, clips, draws)
+        for each in batches:
+            candidates.add(*each)
         codes = candidates.finish(draws)  # [K, D]
         counts = torch.ones_like(self.N)
         if self.start == "kmeans":
-            codes, counts = cluster(flat, codes)
+            codes, counts = cluster(torch.cat([each for each, _, _ in batches]), codes)
+            counts = counts / len(batches)
+        self._gathered = []
         self.embeddings.copy_(codes)
         self.z_avg.copy_(codes * counts[:, None])
         self.N.copy_(counts)

@@ -34,10 +34,12 @@ def pick(video: Tensor, frames: Tensor) -> Tensor:
 
 
 def reconstruction(cfg: VQGANTrainConfig, video: Tensor, rebuilt: Tensor) -> Tensor:
-    """Weighted difference of pixels.  video, rebuilt [B, C, T, H, W] -> scalar"""
+    """Weighted difference of pixels, and of their changes over time.  video, rebuilt [B, C, T, H, W] -> scalar"""
     loss = cfg.l1_weight * F.l1_loss(rebuilt, video)
     if cfg.mse_weight > 0:
         loss = loss + cfg.mse_weight * F.mse_loss(rebuilt, video)
+    if cfg.flicker_weight > 0 and video.shape[2] > 1:
+        loss = loss + cfg.flicker_weight * F.mse_loss(rebuilt.float().diff(dim=2), video.float().diff(dim=2))
     return loss
 
 

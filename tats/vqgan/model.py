@@ -139,7 +139,7 @@ class VQGAN(nn.Module):
         adds the statistics up until `codebook.update()`. `quantise=False` leaves the codebook out.
         """
         z = self.features(video)  # [B, D, t, h, w]
-        quantized = self.codebook(z, draws, hold=hold) if quantise else self.codebook.skip(z)
+        quantized = self.codebook(z, draws, hold=hold) if quantise else self.codebook.skip(z, draws)
         return self.rebuild(quantized.embeddings), quantized
 
 

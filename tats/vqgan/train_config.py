@@ -19,6 +19,7 @@ class VQGANTrainConfig:
     video_gan_weight: float = arg(1.0, "weight of the critic of clips")
     l1_weight: float = arg(4.0, "weight of the mean absolute difference of pixels")
     mse_weight: float = arg(0.0, "weight of the mean squared difference of pixels")
+    flicker_weight: float = arg(0.0, "weight of the mean squared difference of changes from frame to frame")
     gan_feat_weight: float = arg(0.0, "weight of the critics' features, compared between clip and reconstruction")
     perceptual_weight: float = arg(0.0, "weight of the perceptual distance (LPIPS) of one frame per clip")
     lpips_ckpt: str | None = arg(None, "weights for it: VGG16, or a released VQGAN checkpoint, which holds them")
@@ -43,7 +44,8 @@ class VQGANTrainConfig:
     def __post_init__(self) -> None:
         if self.rate_weight < 0:
             raise UserError(f"--rate_weight must not be negative, got {self.rate_weight}")
-        for name in ("image_gan_weight", "video_gan_weight", "l1_weight", "mse_weight", "gan_feat_weight"):
+        weights = ("image_gan", "video_gan", "l1", "mse", "flicker", "gan_feat")
+        for name in (f"{each}_weight" for each in weights):
             if getattr(self, name) < 0:
                 raise UserError(f"--{name} must not be negative, got {getattr(self, name)}")
         for name in ("warmup_steps", "vq_start_step", "log_images_every", "log_videos_every"):

@@ -10,7 +10,7 @@ from vqgan_parts import formula_lpips
 from tats.data import shapes
 from tats.video import from_frames
 from tats.vqgan.config import VQGANConfig
-from tats.vqgan.losses import rate_factor
+from tats.vqgan.losses import rate_factor, reconstruction
 from tats.vqgan.train import VQGANTraining
 from tats.vqgan.train_config import VQGANTrainConfig
 
@@ -157,6 +157,32 @@ def test_clusters_are_better_than_random_vectors():
         module.eval()
         errors.append(float(module.vqgan.codebook(z).commitment.detach()))
     assert errors[1] < 0.8 * errors[0]
+
+
+def test_clusters_are_those_of_the_batches_before_the_start(monkeypatch):
+    monkeypatch.setattr("tats.vqgan.codebook.GATHERED", 600)
+    codebook = training({"n_codes": 8}, codebook_start="kmeans").vqgan.codebook
+    batches = [z + 10 * i for i, z in enumerate(torch.randn(5, 1, codebook.embeddings.shape[1], 4, 8, 8).unbind())]
+    for z in batches[:4]:
+        codebook.skip(z)
+    codebook(batches[4])  # 256 vectors each: of the four before it, the latest three hold 600
+    assert not codebook._gathered and codebook.started
+    means = codebook.embeddings.mean(1)
+    assert all((means - 10 * i).abs().min() < 5 for i in (1, 2, 3, 4)) and (means - 0).abs().min() > 5
+    assert float(codebook.N.sum()) == pytest.approx(256, rel=0.01)  # as many as one batch brings
+
+
+def test_a_picture_that_flickers_is_worse_than_one_that_is_wrong_all_the_time():
+    video = torch.zeros(1, 3, 8, 4, 4)
+    wrong = torch.full_like(video, 0.1)
+    flickering = wrong * torch.tensor([1.0, -1.0] * 4).view(1, 1, 8, 1, 1)
+    losses = []
+    for weight in (0.0, 2.0):
+        config = VQGANTrainConfig(l1_weight=1, mse_weight=0, flicker_weight=weight)
+        losses += [float(reconstruction(config, video, each)) for each in (wrong, flickering)]
+    assert losses == pytest.approx([0.1, 0.1, 0.1, 0.1 + 2 * 0.2**2])
+    one = torch.zeros(1, 3, 1, 4, 4)  # a single frame has no changes
+    assert float(reconstruction(VQGANTrainConfig(l1_weight=0, flicker_weight=2), one, one + 0.1)) == 0
 
 
 def test_random_frames_do_not_depend_on_batches_and_processes():

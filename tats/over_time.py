@@ -17,6 +17,7 @@ from tats.flags import REQUIRED, UserError, arg, parse
 
 if TYPE_CHECKING:
     from tats.long_videos import LongVideo
+    from tats.metrics.coherence import Classifier
     from tats.metrics.features import Network
     from tats.metrics.holds_up import Side
 
@@ -36,6 +37,8 @@ class OverTimeConfig:
     features_ckpt: str | None = arg(None, "a trained feature network (tats evaluate --train_features): coherence, FCD")
     i3d_ckpt: str | None = arg(None, "I3D and these weights: coherence by Kinetics classes, FVD")
     length: int = arg(16, "frames of a window; windows follow one another")
+    c3d_ckpt: str | None = arg(None, "C3D and these weights: class coherence by the classes of UCF-101")
+    inception_ckpt: str | None = arg(None, "Inception and these weights: inception coherence")
     every: int = arg(1, "inception coherence asks for the class of every so-manieth frame")
     oracle: bool | None = arg(None, "judge by the laws of the embedded dataset; none: when all classes are its own")
     limit: int = arg(256, "videos of each side, at most")
@@ -68,8 +71,10 @@ def measure(
     length: int = 16,
     every: int = 1,
     oracle: bool | None = None,
+    classify: "Classifier | None" = None,
+    classify_still: "Classifier | None" = None,
 ) -> dict[str, Any]:
-    """Everything that is known of long videos over time, as plain values.
+    """Everything that is known of long videos over time, as plain values; options as of `tats.metrics.holds_up.Side`.
 
     Returns:
         length: frames of a window. generated, real: what `tats.metrics.holds_up.Side.result` says of each side.
@@ -86,7 +91,7 @@ def measure(
     sides: dict[str, Side] = {}
     for name, videos in (("generated", generated), ("real", real)):
         if videos:
-            sides[name] = Side(length, network, every, by_oracle)
+            sides[name] = Side(length, network, every, by_oracle, classify, classify_still)
             watch(sides[name], videos, name)
     result: dict[str, Any] = {"length": length, "notes": []}
     result |= {name: side.result() for name, side in sides.items()}
@@ -163,16 +168,32 @@ def main(argv: Sequence[str] | None = None) -> None:
     from tats.checkpoint import load_vqgan
     from tats.evaluate import device_of, write_json
     from tats.long_videos import long_videos
-    from tats.metrics.networks import open_network
+    from tats.metrics.coherence import classifier, image_classifier
+    from tats.metrics.networks import open_named, open_network
 
     device = device_of(config.device)
     network = None
     if config.features_ckpt is not None or config.i3d_ckpt is not None:
         network = open_network(config.features_ckpt, config.i3d_ckpt, device)
+    clips = stills = None
+    if config.c3d_ckpt is not None:
+        clips = classifier(open_named("c3d-ucf101", config.c3d_ckpt, device))
+    if config.inception_ckpt is not None:
+        stills = image_classifier(open_named("inception-2015", config.inception_ckpt, device))
     vqgan = None if config.vqgan_ckpt is None else load_vqgan(config.vqgan_ckpt).to(device)
     generated = long_videos(config.generated, vqgan, config.limit)
     real = [] if config.real is None else long_videos(config.real, None, config.limit)
-    result = measure(generated, real, network=network, length=config.length, every=config.every, oracle=config.oracle)
+    result = measure(
+        generated,
+        real,
+        network=network,
+        length=config.length,
+        every=config.every,
+        oracle=config.oracle,
+        classify=clips,
+        classify_still=stills,
+    )
+
     result |= {"paths": {"generated": config.generated, "real": config.real}, "vqgan": config.vqgan_ckpt}
     write_json(finite(result), config.path)
     print(line_of(result))

@@ -76,6 +76,14 @@ def test_a_side_says_what_each_measure_says_alone(network):
     assert side.classes == class_coherence(videos, classifier(network))
     assert side.stills == inception_coherence(videos, image_classifier(network), 5)
     assert side.result()["oracle"][2]["valid"] == [3, 3] and side.result()["motion"] == [1, 1, 1]
+
+    def brightest(clips):
+        return clips.float().mean((1, 2, 3))
+
+    other = Side(16, classify=brightest, classify_still=brightest)
+    other.add("a", None, np.concatenate([film("red_circle")[:32], film("blue_circle")[:16]]))
+    assert other.result()["CCS"] == {"share": 2 / 3, "curve": [[1, 1], [1, 1], [0, 1]]}
+    assert other.result()["ICS"]["share"] == pytest.approx(32 / 48)
     for rows, moments in zip(side.features, sets_over_time(videos, network.features), strict=True):
         again = Moments()
         again.add(torch.stack(rows))

@@ -23,6 +23,7 @@ from torch import Tensor
 from tats.flags import UserError
 from tats.metrics.counts import Count
 from tats.metrics.features import FeatureNet
+from tats.metrics.networks import C3DFeatures, I3DFeatures, I3DScript, InceptionFeatures
 from tats.metrics.windows import BATCH, batches_of_windows, stream
 
 Classifier = Callable[[Tensor], Tensor]
@@ -93,20 +94,38 @@ def inception_coherence(videos: Iterable[Any], classify: Classifier, every: int 
     return class_coherence(videos, classify, length=1, stride=every)
 
 
-def classifier(network: FeatureNet) -> Classifier:
-    """A trained feature network as a video classifier.
+def logits_of(network: Any) -> Callable[[Tensor], Tensor] | None:
+    """How the classes follow from the features [n, width] of a network; None where they do not."""
+    if isinstance(network, FeatureNet) and network.config.label_names:
+        return lambda features: network.classes(features.to(network.classes.weight.device))
+    return (lambda features: features) if isinstance(network, (I3DFeatures, I3DScript)) else None
+
+
+def classifier(network: Any) -> Classifier:
+    """A network as a video classifier: a trained feature network, C3D (classes of UCF-101), I3D (of Kinetics-400).
 
     Raises:
-        UserError: it was trained on data without classes.
+        UserError: it knows no classes of clips.
     """
-    if not network.config.label_names:
-        raise UserError("this feature network knows no classes: train one on data with one folder per class")
-    return lambda clips: network(clips)[0]
+    logits = logits_of(network)
+    if isinstance(network, C3DFeatures):
+        return network.probabilities
+    if logits is None:
+        raise UserError(f"{type(network).__name__} knows no classes of clips: give one trained on data with classes")
+    return lambda clips: logits(network.features(clips))
 
 
-def image_classifier(network: FeatureNet) -> Classifier:
-    """A trained feature network as an image classifier: it is shown each picture as a clip that stands still, which it
-    has seen in its training."""
+def image_classifier(network: Any) -> Classifier:
+    """A network as an image classifier: Inception, or a trained feature network, which is shown each picture as a clip
+    that stands still, as it has seen them in its training.
+
+    Raises:
+        UserError: it knows no classes of pictures.
+    """
+    if isinstance(network, InceptionFeatures):
+        return network.probabilities
+    if not isinstance(network, FeatureNet):
+        raise UserError(f"{type(network).__name__} knows no classes of single pictures: give Inception")
     classify = classifier(network)
     return lambda clips: classify(clips[:, :1].expand(-1, STILL, -1, -1, -1))
 

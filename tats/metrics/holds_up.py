@@ -16,10 +16,9 @@ import torch
 from torch import Tensor
 
 from tats.flags import UserError
-from tats.metrics.coherence import LAGS, Coherence, ColourSimilarity, image_classifier
+from tats.metrics.coherence import LAGS, Classifier, Coherence, ColourSimilarity, image_classifier, logits_of
 from tats.metrics.features import FeatureNet, Network
 from tats.metrics.frechet import Moments
-from tats.metrics.networks import I3DFeatures
 from tats.metrics.oracle_windows import WindowJudge, WindowScores, over_time
 from tats.metrics.windows import BATCH, Cutter, stream
 
@@ -30,14 +29,17 @@ STILLS = 64  # pictures that an image classifier sees at once
 class Side:
     """Some long videos, and what is known of them.
 
-    length: frames of a window. network: knows classes (coherence), makes features (Frechet distance per window). every:
-    of so many frames one is asked for its class. oracle: judge by the laws of the embedded dataset.
+    length: frames of a window. network: makes features (Frechet distance per window); its own classes, if it knows any,
+    serve for both coherences. classify, classify_still: classifiers of clips and of pictures in its place. every: of so
+    many frames one is asked for its class. oracle: judge by the laws of the embedded dataset.
     """
 
     length: int = 16
     network: Network | None = None
     every: int = 1
     oracle: bool = False
+    classify: Classifier | None = None
+    classify_still: Classifier | None = None
     videos: list[dict[str, Any]] = field(default_factory=list)
     judged: list[list[WindowScores]] = field(default_factory=list)
     classes: Coherence = field(default_factory=Coherence)
@@ -50,6 +52,9 @@ class Side:
             raise UserError(
                 f"--length {self.length}: this network needs windows of at least {self.network.min_frames} frames"
             )
+        known = isinstance(self.network, FeatureNet) and self.network.config.label_names
+        if known and self.classify_still is None:
+            self.classify_still = image_classifier(self.network)
 
     @torch.inference_mode()
     def add(self, name: str, label: str | None, pieces: Any, file: str | None = None) -> None:
@@ -63,15 +68,16 @@ class Side:
             colour, shape = label.split("_")
             judge = WindowJudge(colour, shape, self.length)
         clips = _Batches(Cutter(self.length), self._describe, BATCH) if self.network is not None else None
+        named = None if self.classify is None else _Batches(Cutter(self.length), self.classify, BATCH)
         still = None
-        if isinstance(self.network, FeatureNet) and self.network.config.label_names:
-            still = _Batches(Cutter(1, self.every), image_classifier(self.network), STILLS)
+        if self.classify_still is not None:
+            still = _Batches(Cutter(1, self.every), self.classify_still, STILLS)
         windows: list[WindowScores] = []
         frames = 0
         for piece in stream(pieces):
             frames += len(piece)
             self.colours.go_on(piece)
-            for batches in filter(None, (clips, still)):
+            for batches in filter(None, (clips, named, still)):
                 batches.add(piece)
             if judge is not None:
                 windows += judge.add(piece.numpy())
@@ -83,8 +89,16 @@ class Side:
             self._keep_verdicts(windows + judge.finish())
         if still is not None:
             self.stills.add(still.finish().argmax(1).tolist())
-        if clips is not None:
-            self._keep_features(clips.finish())
+        said = None if clips is None else clips.finish()
+        for place, row in enumerate([] if said is None else said):
+            if place == len(self.features):
+                self.features.append([])
+            self.features[place].append(row)
+        logits = logits_of(self.network)
+        if named is not None:
+            self._keep_classes(named.finish())
+        elif logits is not None and said is not None:
+            self._keep_classes(logits(said))
 
     def _describe(self, clips: Tensor) -> Tensor:
         """[b, length, H, W, 3] -> features [b, width], or [b, length, width] of a network of single frames."""
@@ -98,16 +112,10 @@ class Side:
         names = ("right_object", "motion", "speed", "speed_of_start", "legal_speed", "valid")
         self.videos[-1]["oracle"] = {name: [getattr(window, name) for window in windows] for name in names}
 
-    def _keep_features(self, said: Tensor) -> None:
-        for place, row in enumerate(said):
-            if place == len(self.features):
-                self.features.append([])
-            self.features[place].append(row)
-        logits = logits_of(self.network)
-        if logits is not None:
-            classes = logits(said).argmax(1).tolist()
-            self.classes.add(classes)
-            self.videos[-1]["classes"] = classes
+    def _keep_classes(self, said: Tensor) -> None:
+        classes = said.argmax(1).tolist()
+        self.classes.add(classes)
+        self.videos[-1]["classes"] = classes
 
     def result(self) -> dict[str, Any]:
         """Plain values: videos (with their own curves), oracle ({test: [hits, of how many]} per window), motion (share
@@ -129,14 +137,6 @@ class Side:
         if self.stills.seen:
             found["ICS"]["every"] = self.every
         return found
-
-
-def logits_of(network: Network | None) -> Callable[[Tensor], Tensor] | None:
-    """How the classes follow from a network's features [n, width]; None for one that knows no classes."""
-    if isinstance(network, FeatureNet) and network.config.label_names:
-        device = network.classes.weight.device
-        return lambda features: network.classes(features.to(device))
-    return (lambda features: features) if isinstance(network, I3DFeatures) else None
 
 
 def frechet_curves(generated: Side, real: Side, network: Network) -> tuple[dict[str, list[float]], list[str]]:

@@ -15,9 +15,11 @@ from tats.metrics.coherence import (
     colour_similarity,
     image_classifier,
     inception_coherence,
+    logits_of,
 )
 from tats.metrics.counts import Count
 from tats.metrics.features import FeatureConfig, FeatureNet
+from tats.metrics.networks import C3DFeatures, I3DScript, InceptionFeatures
 
 
 def film(label, frames=64, size=32):
@@ -75,8 +77,25 @@ def test_the_feature_network_serves_as_both_classifiers():
         pictures = image_classifier(network)(clips)
         still = clips[:, :1].repeat(1, 4, 1, 1, 1)
         assert torch.allclose(pictures, network(still)[0])
-    with pytest.raises(UserError, match="knows no classes"):
-        classifier(FeatureNet(FeatureConfig(())))
+    for network in (FeatureNet(FeatureConfig(())), InceptionFeatures(torch.nn.Identity())):
+        with pytest.raises(UserError, match="knows no classes of clips"):
+            classifier(network)
+    with pytest.raises(UserError, match="knows no classes of single pictures"):
+        image_classifier(C3DFeatures(torch.nn.Identity()))
+
+
+def test_published_networks_serve_as_classifiers():
+    clips = torch.zeros(2, 16, 8, 8, 3, dtype=torch.uint8)
+    told = []
+
+    class Answers(C3DFeatures):
+        def probabilities(self, frames):
+            told.append(frames.shape)
+            return torch.eye(101)[[3, 5]]
+
+    assert classifier(Answers(torch.nn.Identity()))(clips).argmax(1).tolist() == [3, 5]
+    assert told == [clips.shape]
+    assert logits_of(I3DScript(torch.nn.Identity()))(torch.ones(1, 400)).shape == (1, 400)
 
 
 def test_colours_that_stay_are_similar_at_every_lag():

@@ -66,6 +66,22 @@ def find(name: str | Path, flag: str = "") -> Path:
     return existing_path(path, flag or "checkpoint")
 
 
+def verify(path: Path) -> None:
+    """Compare a file that carries the name of a released one with its checksum, where that is known.
+
+    Raises:
+        UserError: it is another file, or a damaged one.
+    """
+    stated = next((entry for entry in ALL.values() if entry.file == path.name and entry.sha256), None)
+    if stated is not None and stated.sha256 is not None and path.is_file():
+        found = sha256(path)
+        if not found.startswith(stated.sha256):
+            raise UserError(
+                f"{path} is not the file of its name: its sha256 is {found}, that of {stated.name} begins with "
+                f"{stated.sha256}. Remove it, then: tats weights get {stated.name}"
+            )
+
+
 def how_to_get(entry: Released) -> str:
     """One sentence: the command, the address, and where to put the file by hand."""
     where = folders()[0] / entry.file

@@ -22,7 +22,8 @@ from tats.video import to_frames
 
 KIND = "features"  # what a checkpoint of a FeatureNet says of itself
 PLAYS = ("as it is", "slow", "frozen", "shuffled", "cut")  # how the clips of the second task are played
-_CLIPS = 16  # clips that pass through a network at once
+_CLIPS = 16  # clips that pass through a network at once, at most
+_FRAMES = 256  # and frames of them: long clips go one by one
 
 
 class Network(Protocol):
@@ -201,10 +202,17 @@ def parts(batches: Any) -> Iterator[tuple[Tensor, Tensor | None]]:
         if isinstance(batch, Mapping):
             weights = torch.as_tensor(batch["weight"]) if "weight" in batch else None
             batch = batch["video"] if "video" in batch else batch["frames"]
-        for start in range(0, len(batch), _CLIPS):
-            part = batch[start : start + _CLIPS]  # an array may be a file: only this part is read
+        length = batch.shape[2 if _is_video(batch) else 1] if batch.ndim == 5 else 1
+        step = max(1, min(_CLIPS, _FRAMES // max(1, length)))
+        for start in range(0, len(batch), step):
+            part = batch[start : start + step]  # an array may be a file: only this part is read
             frames = _frames(part.detach() if isinstance(part, Tensor) else torch.from_numpy(np.array(part)))
-            yield frames, None if weights is None else weights[start : start + _CLIPS]
+            yield frames, None if weights is None else weights[start : start + step]
+
+
+def _is_video(batch: Any) -> bool:
+    """Floats [B, C, T, H, W], not frames uint8 [B, T, H, W, C]."""
+    return batch.is_floating_point() if isinstance(batch, Tensor) else np.issubdtype(batch.dtype, np.floating)
 
 
 def _frames(part: Tensor) -> Tensor:

@@ -283,7 +283,8 @@ def open_named(name: str, ckpt: str | Path | None = None, device: str | torch.de
         A `Network`, and for C3D and Inception a `Classifier`.
 
     Raises:
-        UserError: an unknown name; a missing file, with its address and the command that fetches it; another file.
+        UserError: an unknown name; a missing file, with its address and the command that fetches it; another file, or
+            one whose checksum is not that of its name.
     """
     kinds = {"i3d-plain": "i3d", "i3d-torchscript": "i3d", "c3d-ucf101": "c3d", "inception-2015": "inception",
              "inception-torchscript": "inception", "videomae-ssv2": "videomae"}  # fmt: skip
@@ -291,6 +292,7 @@ def open_named(name: str, ckpt: str | Path | None = None, device: str | torch.de
         raise UserError(f"no network is called {name!r}: {', '.join(kinds)}")
     kind = kinds[name]
     path = weights.find(ckpt if ckpt is not None else name, f"--{kind}_ckpt")
+    weights.verify(path)
     script = is_torchscript(path)
     if kind == "i3d":
         return I3DScript(load_torchscript(path, "I3D", device), path) if script else I3DFeatures.load(path, device)

@@ -135,6 +135,15 @@ def test_a_missing_file_names_the_address_and_the_command(own_folders):
             opened(own_folders / "text.pt")
 
 
+def test_a_file_that_is_not_what_its_name_says_is_refused(own_folders):
+    path = own_folders / "pt_inception-2015-12-05-6726825d.pth"
+    torch.save({"Mixed_7c.branch_pool.conv.weight": torch.zeros(1)}, path)
+    with pytest.raises(
+        UserError, match=r"not the file of its name.*begins with 6726825d.*tats weights get inception-2015"
+    ):
+        open_named("inception-2015")
+
+
 def slow_unit(state: dict[str, Tensor], name: str, x: Tensor, stride: int = 1, padding=0) -> Tensor:
     """Convolution, batch normalisation and ReLU, written out from a state dict."""
     x = F.conv2d(x, state[f"{name}.conv.weight"], None, stride, padding)

@@ -7,11 +7,12 @@ from torch import Tensor
 
 from tats.flags import UserError
 from tats.metrics import statistics_cache
-from tats.metrics.features import RandomNet
+from tats.metrics.features import RandomNet, clips, parts
 from tats.metrics.frechet import frechet_distance
 from tats.metrics.scores import compute, repeated
 from tats.metrics.statistics import Statistics, describe_clips
 from tats.metrics.statistics_cache import cached, file_of
+from tats.video import from_frames
 
 
 class Means:
@@ -72,6 +73,16 @@ def test_frames_are_described_one_by_one_and_may_differ_in_number():
     score = compute([first, second], [second, first], Means("frame"))
     assert (score["n_generated"], score["unit"]) == (42, "frame")
     assert abs(score["FCD-means"]) < 1e-12
+
+
+@pytest.mark.parametrize("length, at_once", [(4, [16, 4]), (100, [2] * 10), (300, [1] * 20)])
+def test_long_clips_pass_a_few_at_a_time(length, at_once):
+    frames = torch.zeros(20, length, 1, 1, 3, dtype=torch.uint8)
+    assert [len(part) for part in clips(frames)] == at_once
+    assert [len(part) for part in clips(frames.numpy())] == at_once
+    assert [len(part) for part in clips(from_frames(frames))] == at_once
+    pairs = list(parts({"frames": frames, "weight": torch.arange(20)}))
+    assert torch.equal(torch.cat([weights for _, weights in pairs]), torch.arange(20))
 
 
 def test_weights_count_like_copies():

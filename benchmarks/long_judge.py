@@ -79,7 +79,7 @@ def made(config: LongConfig, name: str) -> tuple[NDArray[np.uint8], list[str]]:
     arrays = sorted(folder.rglob("*_eval.npy"))
     manifest = next(folder.rglob("manifest.json"))
     videos = json.loads(manifest.read_text(encoding="utf-8"))["videos"]
-    return np.load(arrays[0], mmap_mode="r"), [video["label"] for video in videos]
+    return np.load(arrays[0], mmap_mode="r"), [video["class"] for video in videos]
 
 
 @torch.inference_mode()
@@ -142,7 +142,8 @@ def store_tables(config: LongConfig, ledger: Any, found: Any, ends: list[Count],
         f"{size.videos} videos of {frames} frames each, seeds 0 to {size.videos - 1}, all classes alike; brackets are "
         f"95 % Wilson intervals. Right object: in every frame from {frames - LAST} on; all else over the last {LAW} "
         f"frames. Speed and law: a legal speed that is kept, 9 of 10 steps that agree, no turn and no teleport in "
-        f"mid-air. Training and sampling together took {minutes:.1f} minutes"
+        f"mid-air. Films, codes, training, context 2 and the hierarchy took {sum(minutes[:-1]):.1f} minutes, the "
+        f"other contexts {minutes[-1]:.1f} more"
     )
     store("long", ["", *COLUMNS.values()], rows, command=COMMAND, note=note, details=report)
     entries = ledger.entries
@@ -152,8 +153,8 @@ def store_tables(config: LongConfig, ledger: Any, found: Any, ends: list[Count],
         for name in MADE
     ]  # fmt: skip
     note = (
-        f"{size.videos} videos at once, loading and writing included, one thread each, two samplers side by side; the "
-        f"peak is that of the whole process, and an array of all frames is "
+        f"{size.videos} videos at once, loading and writing included, two samplers side by side on half of the cores "
+        f"each; the peak is that of the whole process, and an array of all frames is "
         f"{size.videos * frames * 3 * 32**2 / 2**20:.0f} MiB on disk"
     )
     columns = ["way", "seconds per 1000 frames", "processor seconds per 1000 frames", "peak memory, MiB"]

@@ -49,7 +49,7 @@ class Size:
 
 
 SIZES = {
-    "full": Size(1800, 128, 3600, 1700, 1700, FRAMES, VIDEOS, "--n_layer 4 --n_head 4 --n_embd 128"),
+    "full": Size(1800, 128, 3400, 2100, 1300, FRAMES, VIDEOS, "--n_layer 4 --n_head 4 --n_embd 128"),
     "tiny": Size(24, 64, 20, 20, 20, 64, 12, "--n_layer 2 --n_head 2 --n_embd 32"),
 }
 TRAIN = """--block_size 0 --batch_size 16 --num_workers 0 --lr 0.002 --lr_schedule cosine --warmup_steps 100
@@ -57,8 +57,8 @@ TRAIN = """--block_size 0 --batch_size 16 --num_workers 0 --lr 0.002 --lr_schedu
     --limit_val_batches 4"""
 DRAW = "--class_cond --seed 0 --top_k 0 --top_p_init 0.98 --frames_init 1 --save_arrays"
 CONTEXTS = (1, 2, 3)  # latent frames that the sliding window sees
-TOP_P = 0.3
-COARSE_CONTEXT, COARSE_TOP_P = 2, 0.3
+TOP_P = 0.2
+COARSE_CONTEXT = 2
 STEP = 3  # latent frames between coarse ones: 256 latent frames are 85 times 3 and one
 
 
@@ -80,7 +80,8 @@ class Step:
 
 
 def stages(config: LongConfig) -> list[list[list[Step]]]:
-    """What runs when: stages one after the other, the lanes of a stage side by side, the steps of a lane in turn."""
+    """What runs when: stages one after the other, the lanes of a stage side by side, the steps of a lane in turn. The
+    last stage is there for the comparison alone."""
     size, out, vqgan = SIZES[config.size], config.out, config.vqgan
     codes = f"{out}/codes"
     train = f"python train_transformer.py --vtokens --data_path {codes} --vqvae {vqgan} {size.model} {TRAIN}"
@@ -110,10 +111,10 @@ def stages(config: LongConfig) -> list[list[list[Step]]]:
         for n in CONTEXTS
     ]  # fmt: skip
     levels = Step("hierarchical", "sample hierarchically", f"""python sample_hierarchical.py --ckpt1 {last["coarse"]}
-        --ckpt2 {last["between"]} {sample.replace("--vqgan_ckpt", "--vqgan")} --top_k_init 0 --top_p {COARSE_TOP_P}
+        --ckpt2 {last["between"]} {sample.replace("--vqgan_ckpt", "--vqgan")} --top_k_init 0 --top_p {TOP_P}
         --temporal_sample_pos {COARSE_CONTEXT} --dataset hierarchical --save {out}/hierarchical""",
         ("coarse", "between"))  # fmt: skip
-    return [[prepare], [[sliding], pair], [[windows[0], windows[2]], [windows[1], levels]]]
+    return [[prepare], [[sliding], pair], [[windows[1]], [levels]], [[windows[0]], [windows[2]]]]
 
 
 def listed(config: LongConfig) -> list[Step]:

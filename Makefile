@@ -55,6 +55,9 @@ bench: $(STAMP)  ## measure what the README states; results go to benchmarks/res
 	@for file in $(filter-out benchmarks/tables.py benchmarks/long_%.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(PY) $$file || exit 1; done
 	@$(PY) benchmarks/tables.py
 
+reliability: $(STAMP)  ## kill long runs again and again, at random moments: they end as if they had not been
+	@for file in tests/reliability/*.py; do echo "== $$file"; $(PY) $$file || exit 1; done
+
 parity: $(STAMP)  ## compare with the published system and write docs/parity.md
 	@mkdir -p build
 	TATS_PARITY_RECORD=build/parity.json $(PY) -m pytest --deselect tests/test_parity.py $(or $(ARGS),$$(grep -rl "reference_cases import" tests --include="test_*.py"))

@@ -16,7 +16,7 @@ from tats.gpt.job import Job, Settings
 from tats.gpt.plans import Plan, WideWindow, gap_group, plan_between, plan_long
 from tats.gpt.sample import fill, fill_as_published, fill_wide
 
-GAP_BATCH = 64  # gaps of a hierarchy that are filled at once, over all videos of a batch
+GAP_BATCH = 16  # gaps of a hierarchy that are filled at once, over all videos of a batch; a cache each
 
 
 def long(

@@ -8,20 +8,19 @@ from tats.gpt.sample_config import HierarchicalConfig
 
 
 def main() -> None:
-    """Parse, load, sample, write."""
+    """Parse, load, sample, write, judge."""
     args = flags.parse(HierarchicalConfig)
-    from tats import checkpoint, long_run, output, sampling
+    from tats import checkpoint, judging, long_run, output, sampling
     from tats.gpt import api, endless
 
     sampling.needed(args, "ckpt1", "ckpt2", "vqgan")
-    if args.compute_fvd:
-        sampling.say("--compute_fvd has no effect on long videos; `tats evaluate` compares sets of videos")
     device = sampling.device_of(args.draw.device)
     coarse, vqgan = checkpoint.load_pair(args.ckpt1, args.vqgan, device)
     fine = checkpoint.load_transformer(args.ckpt2, args.vqgan, device=device)
     side = sampling.side_of(coarse, args.sample_resolution, wide=False)
     step, context = fine.config.latent_shape[0] - 1, args.temporal_sample_pos
     frames = long_run.latent_length(args.frames, args.sample_length, vqgan, step)
+    judge = judging.opened(args, judging.data_of(args.judge), frames, vqgan)
     given = sampling.given_by(args, coarse.config, vqgan, side, frames)
     videos = sampling.videos_of(coarse.config, args.output, args.draw, given)
     models = {"coarse": coarse, "fine": fine, "vqgan": vqgan}
@@ -39,7 +38,7 @@ def main() -> None:
         return endless.back_between(done, known, context, step, max(args.gap_batch // batch, 1))
 
     name = output.run_name(args.draw.top_k, args.draw.top_p, args.draw.run, f"hier_{frames - 1}_{context}_")
-    long_run.make_films(args, store, vqgan, videos, name, long_run.Film(frames, make, keep, given))
+    long_run.make_films(args, store, vqgan, videos, name, long_run.Film(frames, make, keep, given, judge))
 
 
 if __name__ == "__main__":

@@ -8,15 +8,16 @@ from tats.gpt.sample_config import LongConfig
 
 
 def main() -> None:
-    """Parse, load, sample, write."""
+    """Parse, load, sample, write, judge."""
     args = flags.parse(LongConfig)
-    from tats import checkpoint, long_run, output, sampling
+    from tats import checkpoint, judging, long_run, output, sampling
     from tats.gpt import api, endless
 
     sampling.needed(args, "gpt_ckpt", "vqgan_ckpt")
     gpt, vqgan = checkpoint.load_pair(args.gpt_ckpt, args.vqgan_ckpt, sampling.device_of(args.draw.device))
     length, context = long_run.latent_length(args.frames, args.sample_length, vqgan), args.temporal_sample_pos
     side, trained = sampling.side_of(gpt, args.sample_resolution), gpt.config.latent_shape
+    judge = judging.opened(args, judging.data_of(args.judge), length, vqgan)
     given = sampling.given_by(args, gpt.config, vqgan, side, length)
     videos = sampling.videos_of(gpt.config, args.output, args.draw, given)
     models = {"gpt": gpt, "vqgan": vqgan}
@@ -38,7 +39,7 @@ def main() -> None:
         return endless.back_wide(done, known, trained[0])
 
     name = output.run_name(args.draw.top_k, args.draw.top_p, args.draw.run, f"temp_{length}_{context}_")
-    long_run.make_films(args, store, vqgan, videos, name, long_run.Film(length, make, keep, given))
+    long_run.make_films(args, store, vqgan, videos, name, long_run.Film(length, make, keep, given, judge))
 
 
 if __name__ == "__main__":

@@ -10,13 +10,13 @@ from tats.gpt.sample_config import ShortConfig
 def main() -> None:
     """Parse, load, sample, write, judge."""
     args = flags.parse(ShortConfig)
-    from tats import checkpoint, output, sampling
+    from tats import checkpoint, judging, output, sampling
     from tats.gpt.api import sample_codes
 
     sampling.needed(args, "gpt_ckpt", "vqgan_ckpt")
     gpt, vqgan = checkpoint.load_pair(args.gpt_ckpt, args.vqgan_ckpt, sampling.device_of(args.draw.device))
-    judge = sampling.judge_of(args, gpt.config, vqgan.config) if args.compute_fvd else None
     length, side, _ = gpt.config.latent_shape
+    judge = judging.opened(args, args.data, length, vqgan)
     given = sampling.given_by(args, gpt.config, vqgan, side, length)
     videos = sampling.videos_of(gpt.config, args.output, args.draw, given)
     store = sampling.open_store(args, {"gpt": gpt, "vqgan": vqgan}, given)
@@ -28,7 +28,7 @@ def main() -> None:
         return sample_codes(gpt, seeds=seeds, known=known, **condition, **args.draw.settings)
 
     sampling.make_missing(store, videos, args.data.batch_size, make)
-    scores = sampling.score(args, store, vqgan, videos, judge) if judge else None
+    scores = judging.score(judge, store, vqgan, videos, args.data.batch_size) if judge else None
     name = output.run_name(args.draw.top_k, args.draw.top_p, args.draw.run)
     sampling.write_all(args, store, vqgan, videos, name, scores, given)
 

@@ -9,6 +9,7 @@ from tats import flags
 from tats.data.config import DataConfig
 from tats.gpt.config import GPTConfig
 from tats.gpt.train_config import GPTTrainConfig
+from tats.score_config import ScoreConfig
 from tats.trainer_config import TrainerConfig
 
 
@@ -19,13 +20,14 @@ class Config:
     gpt: GPTConfig = field(default_factory=GPTConfig)
     training: GPTTrainConfig = field(default_factory=GPTTrainConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
 
 def main() -> None:
     """Parse, build, train."""
     args = flags.parse(Config)
-    from tats import checkpoint, training
+    from tats import checkpoint, metrics_callback, training
     from tats.data.module import VideoData
     from tats.gpt import train_setup
     from tats.gpt.train import GPTTraining
@@ -35,11 +37,9 @@ def main() -> None:
     data = VideoData(args.data, seed=args.trainer.seed, crop_codes=args.gpt.vtokens_pos)
     frozen = train_setup.Frozen.load(args.training)
     config, remarks = train_setup.fit_to_data(args.gpt, args.training, data, frozen)
-    learning_rate, factors = train_setup.rate(
-        args.training, args.trainer.accumulate, training.processes(args.trainer), args.data.batch_size
-    )
-    for line in [*remarks, *factors]:
-        say(line)
+    accumulate, size = args.trainer.accumulate, args.data.batch_size
+    learning_rate, factors = train_setup.rate(args.training, accumulate, training.processes(args.trainer), size)
+    say("\n".join([*remarks, *factors]))
     fingerprint = checkpoint.fingerprint(frozen.vqgan) if frozen.vqgan else data.fingerprint
     module = GPTTraining(
         train_setup.start(config, args.training, frozen.vqgan, args.trainer.seed),
@@ -51,8 +51,9 @@ def main() -> None:
         extra={"vqgan": fingerprint, "label_names": config.label_names},
         seed=args.trainer.seed,
     )
-    cadence, loaders = training.TRANSFORMER_CADENCE, (data.train_loader(), data.test_loader())
-    training.fit(module, *loaders, args.trainer, name="transformer", cadence=cadence, settings=args)
+    scores = metrics_callback.gpt_scores(args.score, args.data, config, frozen.vqgan, args.trainer.seed)
+    more = {"name": "transformer", "cadence": training.TRANSFORMER_CADENCE, "settings": args, "callbacks": scores}
+    training.fit(module, data.train_loader(), data.test_loader(), args.trainer, **more)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from tats import flags
 from tats.data.config import DataConfig
+from tats.score_config import ScoreConfig
 from tats.trainer_config import TrainerConfig, effective_batch, vqgan_rate
 from tats.vqgan.config import VQGANConfig
 from tats.vqgan.train_config import VQGANTrainConfig
@@ -19,13 +20,14 @@ class Config:
     model: VQGANConfig = field(default_factory=VQGANConfig)
     training: VQGANTrainConfig = field(default_factory=VQGANTrainConfig)
     data: DataConfig = field(default_factory=DataConfig)
+    score: ScoreConfig = field(default_factory=ScoreConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
 
 def main() -> None:
     """Parse, build, train."""
     args = flags.parse(Config)
-    from tats import training
+    from tats import metrics_callback, training
     from tats.data.module import VideoData
     from tats.run_folder import say
     from tats.vqgan.train import VQGANTraining
@@ -48,10 +50,10 @@ def main() -> None:
         vqgan=start(args.training),
     )
     data = VideoData(args.data, seed=trainer.seed)
-    for line in (effective_batch(args.data.batch_size, trainer.accumulate, processes), factors):
-        say(line)
+    say(effective_batch(args.data.batch_size, trainer.accumulate, processes) + "\n" + factors)
+    more = {"settings": args, "callbacks": metrics_callback.vqgan_scores(args.score, args.data, trainer.seed)}
     loaders = (data.train_loader(), data.test_loader())
-    training.fit(module, *loaders, trainer, name="vqgan", cadence=training.VQGAN_CADENCE, settings=args)
+    training.fit(module, *loaders, trainer, name="vqgan", cadence=training.VQGAN_CADENCE, **more)
 
 
 if __name__ == "__main__":

@@ -12,11 +12,12 @@ VERBS = {  # verb -> (module, what it does)
     "shapes": ("tats.data.shapes", "write the embedded dataset: moving shapes with label, caption, sound and truth"),
     "tokenize": ("tats.tokenize", "write the codes of a dataset once, to train from them"),
     "reconstruct": ("tats.reconstruct", "send a folder through a VQGAN: side by side, PSNR, SSIM, use of the codebook"),
-    "evaluate": ("tats.evaluate", "train a feature network on your classes, and score clips with it or with I3D"),
+    "evaluate": ("tats.evaluate", "score videos by a published protocol, compare two folders, train a judge"),
     "over_time": (
         "tats.over_time",
         "measure long videos window by window: do they hold up? With real ones beside them",
     ),
+    "best": ("tats.best", "print the best checkpoint of a training run, by a score or the test loss"),
     "convert": ("tats.convert", "turn a checkpoint into a folder with safetensors"),
     "weights": ("tats.weights", "list published weights, or fetch and check them"),
     "report": ("tats.report", "make one self-contained page of a run"),

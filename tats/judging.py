@@ -38,6 +38,15 @@ class Judge:
     seed: int
 
 
+def opened(args: Any, data: DataConfig, latent_frames: int, vqgan: VQGAN) -> Judge | None:
+    """The judge of a sampling script with these flags, None without --compute_fvd; its videos have so many latent
+    frames."""
+    if not args.judge.compute_fvd:
+        return None
+    frames = latent_frames * vqgan.config.downsample[0]
+    return judge_of(args.judge, data, frames, args.output.n_sample, args.draw)
+
+
 def judge_of(wanted: JudgeConfig, data: DataConfig, frames: int, n_sample: int, draw: DrawConfig) -> Judge | None:
     """The judge that --compute_fvd asks for; None, and a line that says how to get one, where no network was given.
 

@@ -13,6 +13,7 @@ from tats.codes_file import Journal, Video
 from tats.continuation import Continuation
 from tats.films import Films
 from tats.flags import UserError
+from tats.judging import Judge, score
 from tats.output import Store
 from tats.vqgan.model import VQGAN
 from tats.vqgan.stream import decode_stream, refusal
@@ -28,13 +29,14 @@ class Film:
     None, and the latent frame where these begin, to latent frames [B, h, w] from there on, the known ones first.
     keep: of (finished, given) latent frames of so many videos, those that must be handed back as known when a stopped
     run goes on.
-    given: what the videos go on from, if anything.
+    given: what the videos go on from, if anything. judge: what scores the videos once all codes are there, if asked.
     """
 
     total: int
     make: Make
     keep: Callable[[int, int, int], range]
     given: Continuation | None = None
+    judge: Judge | None = None
 
 
 def latent_length(frames: int | None, sample_length: int, vqgan: VQGAN, step: int | None = None) -> int:
@@ -94,7 +96,8 @@ def make_films(args: Any, store: Store, vqgan: VQGAN, videos: list[Video], name:
         sampling.say(f"\nstopped; what is made is kept in {store.folder}, and the same command goes on with it")
         raise
     films.finish()
-    sampling.finish(store, videos, films, film.given, wanted.batch_size, None, args.decode_group_norm_in_pieces)
+    scores = score(film.judge, store, vqgan, videos, wanted.batch_size) if film.judge else None
+    sampling.finish(store, videos, films, film.given, wanted.batch_size, scores, args.decode_group_norm_in_pieces)
 
 
 @dataclass

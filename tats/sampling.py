@@ -1,9 +1,7 @@
-"""What the sampling scripts share: models, seeds and classes, batch after batch, then files and a score."""
+"""What the sampling scripts share: models, seeds and classes, batch after batch, then files."""
 
-import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,7 +11,6 @@ from tqdm import tqdm
 
 from tats import checkpoint, flags, output
 from tats.continuation import Continuation, open_continuation
-from tats.data.module import VideoData
 from tats.films import Films
 from tats.flags import UserError
 from tats.gpt.condition import label_id
@@ -21,12 +18,7 @@ from tats.gpt.config import GPTConfig
 from tats.gpt.model import GPT
 from tats.gpt.sample_config import DrawConfig, OutputConfig
 from tats.joint_scores import with_joint
-from tats.metrics.features import Network
-from tats.metrics.networks import open_network
-from tats.metrics.scores import compute
 from tats.output import Store, Video
-from tats.video import to_frames
-from tats.vqgan.config import VQGANConfig
 from tats.vqgan.model import VQGAN
 
 Make = Callable[[list[Video]], Tensor]  # codes int64 [B, t, h, w] of some videos
@@ -163,15 +155,6 @@ def decode(store: Store, vqgan: VQGAN, videos: Sequence[Video]) -> Tensor:
     return vqgan.decode(codes.to(next(vqgan.parameters()).device))
 
 
-def decoded(
-    store: Store, vqgan: VQGAN, videos: Sequence[Video], batch_size: int
-) -> Iterator[tuple[list[Video], Tensor]]:
-    """Videos with their frames uint8 [B, T, H, W, C], a batch at a time."""
-    for start in range(0, len(videos), batch_size):
-        batch = list(videos[start : start + batch_size])
-        yield batch, to_frames(decode(store, vqgan, batch)).cpu()
-
-
 def write_all(
     args: Any,
     store: Store,
@@ -214,63 +197,3 @@ def finish(
         scores = with_joint(given, store, videos, batch_size, scores, in_pieces)
     store.finish(videos, scores, **entries)
     say(f"codes and manifest: {store.folder}")
-
-
-@dataclass(frozen=True)
-class Judge:
-    """What --compute_fvd compares the videos with: a network and the real clips."""
-
-    network: Network
-    data: VideoData
-
-
-def judge_of(args: Any, gpt: GPTConfig, vqgan: VQGANConfig) -> Judge | None:
-    """The judge that --compute_fvd asks for; None, and a line that says how to get one, where no network was given.
-
-    Everything is opened here, before videos are made, which takes long.
-
-    Raises:
-        UserError: the network or the data can't be read, or real clips would have another length than the videos.
-    """
-    if args.features_ckpt is None and args.i3d_ckpt is None:
-        say(
-            "--compute_fvd: no score without a network: give --i3d_ckpt FILE for FVD (tats weights list), or "
-            "--features_ckpt FILE (made by: tats evaluate --train_features --data_path DATA --features_ckpt FILE)"
-        )
-        return None
-    if args.data.data_path is None:
-        raise UserError("--compute_fvd compares with real clips: --data_path is needed")
-    if args.data.vtokens:
-        raise UserError("--compute_fvd compares pixels: leave --vtokens out and give the videos")
-    frames = gpt.latent_shape[0] * vqgan.downsample[0]
-    if args.data.clip_frames != frames:
-        raise UserError(
-            f"--compute_fvd compares clips of equal length: this transformer makes {frames} frames, real clips would "
-            f"have {args.data.clip_frames}; take --sequence_length {frames * args.data.sample_every_n_frames}"
-        )
-    network = open_network(args.features_ckpt, args.i3d_ckpt, device_of(args.draw.device))
-    data = VideoData(args.data, seed=args.draw.seed)
-    data.source("train")
-    return Judge(network, data)
-
-
-def score(args: Any, store: Store, vqgan: VQGAN, videos: list[Video], judge: Judge) -> dict[str, Any]:
-    """Compare the videos with as many clips of the train split, as published; says the score and what limits it."""
-    size = args.data.batch_size
-
-    def real() -> Iterator[Tensor]:
-        """As many clips as were made, epoch after epoch where the data has fewer."""
-        left = len(videos)
-        loader = judge.data.train_loader()
-        for _ in range(math.ceil(left / max(len(loader.dataset), 1))):
-            for batch in loader:
-                yield batch["video"][:left]
-                left -= len(batch["video"])
-                if left <= 0:
-                    return
-
-    result = compute((frames for _, frames in decoded(store, vqgan, videos, size)), real(), judge.network)
-    print(result["line"])
-    for note in result["notes"]:
-        print(f"note: {note}")
-    return result

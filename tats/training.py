@@ -21,7 +21,7 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -83,6 +83,7 @@ def fit(
     cadence: Cadence,
     settings: Any = None,
     command: str | None = None,
+    callbacks: Sequence[Callback] = (),
 ) -> Path:
     """Trains `module`, made after `begin(config)`, as `config` says, and returns the run's folder.
 
@@ -90,7 +91,7 @@ def fit(
     is saved beside the run and must agree when a run is resumed by itself. `training_step` returns its loss. A module
     that steps its optimizers itself says with `updates_per_step` how many (else 2), with `batches_per_step` how many
     batches it accumulates and with `step_complete` that no gradients wait; clipping is then its own business too.
-    `command` replaces the line that Ctrl-C prints.
+    `command` replaces the line that Ctrl-C prints. `callbacks` watch the run beside those that are always there.
 
     Raises:
         UserError: flags that contradict each other or the machine, a checkpoint that can't be used, a loss that is NaN.
@@ -109,7 +110,7 @@ def fit(
     )
     keeping = config.enable_checkpointing and not config.fast_dev_run
     stop = StopOnSignal(keeper.save if keeping else lambda trainer: None)
-    watchers: list[Callback] = [numbers, Throughput(config.log_every_n_steps), stop]
+    watchers: list[Callback] = [numbers, Throughput(config.log_every_n_steps), stop, *callbacks]
     watchers += [] if config.fast_dev_run else [Folder(run, settings)]
     watchers += [keeper] if keeping else []
     trainer = build_trainer(module, config, place, run, watchers)

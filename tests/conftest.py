@@ -2,11 +2,13 @@
 
 import importlib.util
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="tats-tests-")  # nothing is read from the user's cache
 
 
 @pytest.fixture(scope="session")

@@ -15,12 +15,12 @@ FILES = sorted([*ROOT.glob("tats/**/*.py"), *ROOT.glob("kernels/**/*.py"), *ROOT
 ROWS = [
     ["tats.kernels"],
     ["tats.flags tats.flags_line tats.flags_values"],
-    ["tats.video", "tats.trainer_config", "tats.weights tats.released tats.unpickle", "tats.folders"],
+    ["tats.video", "tats.trainer_config tats.score_config", "tats.weights tats.released tats.unpickle", "tats.folders"],
     ["tats.media tats.gif", "tats.reader"],
     ["tats.vqgan", "tats.gpt"],
     ["tats.data", "tats.metrics"],
     ["tats.checkpoint tats.published tats.convert"],
-    ["tats.training tats.callbacks tats.run_folder tats.logs tats.tensorboard"],
+    ["tats.training tats.callbacks tats.metrics_callback tats.run_folder tats.logs tats.tensorboard"],
     [
         "tats.vqgan.train tats.vqgan.train_setup tats.vqgan.pictures",
         "tats.gpt.train tats.gpt.train_setup tats.gpt.sample_config",
@@ -29,7 +29,14 @@ ROWS = [
 ]
 SIDEWAYS = {("tats.metrics", "tats.data")}  # metrics know the embedded dataset; data know no metrics
 NOT_BELOW = {(upper, lower) for upper in ("tats.data", "tats.metrics") for lower in ("tats.vqgan", "tats.gpt")}
-LIGHTNING = {"tats.training", "tats.callbacks", "tats.logs", "tats.vqgan.train", "tats.gpt.train"}
+LIGHTNING = {
+    "tats.training",
+    "tats.callbacks",
+    "tats.metrics_callback",
+    "tats.logs",
+    "tats.vqgan.train",
+    "tats.gpt.train",
+}
 LAZY = {"av", "imageio", "ftfy", "skvideo", "h5py", "soundfile", "triton", "tokenizers"}
 
 
@@ -164,7 +171,7 @@ def test_models_need_no_reader_no_triton_and_no_lightning():
     assert done.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("module", ["tats", "tats.flags", "tats.trainer_config", "tats.__main__"])
+@pytest.mark.parametrize("module", ["tats", "tats.flags", "tats.trainer_config tats.score_config", "tats.__main__"])
 def test_light_modules_do_not_import_torch(module):
     program = f"import sys, {module}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)

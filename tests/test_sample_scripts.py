@@ -127,7 +127,8 @@ def test_samples_are_scored_with_a_trained_network(models, tmp_path):
     scores = json.loads((tmp_path / "out" / "manifest.json").read_text())["scores"]
     assert out.splitlines()[0] == scores["line"]
     assert out.startswith(f"FCD-trained {scores['FCD-trained']:.4g}, KCD-trained {scores['KCD-trained']:.4g} (5 gen")
-    assert scores["score"] == "trained-feature Frechet distance (not FVD)" and "FVD" not in scores
+    assert scores["score"] == "trained-feature Frechet distance (not FVD), protocol tats (modified)"
+    assert "FVD" not in scores and scores["protocol"]["changes"]["n_generated"] == [2048, 5]
     assert (scores["n_generated"], scores["n_real"]) == (5, 5)  # of four training clips one serves twice
     assert scores["clip_generated"] == scores["clip_real"] == [10, 8, 8]
     assert scores["network"]["fingerprint"] == features.fingerprint(network)
@@ -138,6 +139,27 @@ def test_samples_are_scored_with_a_trained_network(models, tmp_path):
     real = torch.cat([batch["video"] for _ in range(2) for batch in loader])[:5]
     expected = compute(made, real, network)["FCD-trained"]
     assert scores["FCD-trained"] == pytest.approx(expected, rel=1e-4)
+
+
+def test_long_and_hierarchical_videos_are_scored_too(models, tmp_path):
+    for index in range(4):
+        path = tmp_path / "data" / ("test" if index < 2 else "train") / "shapes" / f"{index}.mp4"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_video(path, render(draw_truth(0, index, label=index % 2), 16), 16)
+    features.save(features.FeatureNet(features.FeatureConfig(("a", "b"))).eval(), tmp_path / "features.pt")
+    flags = ["--n_sample", 3, "--batch_size", 2, "--compute_fvd", "--features_ckpt", tmp_path / "features.pt"]
+    flags += ["--data_path", tmp_path / "data", "--resolution", 8, "--sequence_length", 10, "--num_workers", 0]
+    flags += ["--protocol", "stylegan-v", "--temporal_sample_pos", 2, "--device", "cpu"]
+    pair = ["--ckpt1", models / "coarse", "--ckpt2", models / "between", "--vqgan", models / "vqgan"]
+    one = ["--gpt_ckpt", models / "gpt", "--vqgan_ckpt", models / "vqgan"]
+    for script, model, length in (("sample_long.py", one, 7), ("sample_hierarchical.py", pair, 8)):
+        save = tmp_path / script
+        out, _ = run(script, *model, *flags, "--sample_length", length, "--save", save)
+        scores = json.loads((save / "manifest.json").read_text())["scores"]
+        assert scores["line"] in out and scores["line"].startswith("FCD-trained")
+        assert scores["protocol"]["name"] == "stylegan-v/fvd2048_16f" and scores["covariance"] == "biased (N)"
+        assert (scores["n_generated"], scores["n_real"], scores["clip_generated"]) == (3, 2, [10, 8, 8])
+        assert set(scores["fingerprints"]) >= {"generated", "real", "network", "vqgan"}
 
 
 def test_scores_stay_while_they_are_of_the_same_videos(tmp_path):

@@ -6,6 +6,7 @@ from typing import ClassVar
 from tats.data.config import DataConfig
 from tats.flags import UserError, arg
 from tats.gpt.continue_config import ContinueConfig
+from tats.gpt.judge_config import JudgeConfig, LongJudgeConfig
 
 KINDS = {"mp4": ".mp4", "gif": ".gif", "frames": ""}  # --save_as -> suffix of the file; a folder of pictures has none
 GROUP_NORM = "a VQGAN with group normalisation decodes long videos piece by piece, with seams"
@@ -94,9 +95,7 @@ class ShortConfig:
 
     gpt_ckpt: str = arg("", "checkpoint of the transformer (needed)")
     vqgan_ckpt: str = arg("", "checkpoint of the VQGAN whose codes it makes (needed)")
-    compute_fvd: bool = arg(False, "compare with clips of --data_path; needs --i3d_ckpt or --features_ckpt")
-    i3d_ckpt: str | None = arg(None, "weights of I3D: the score is FVD")
-    features_ckpt: str | None = arg(None, "a network of `tats evaluate --train_features`: the score has its own name")
+    judge: JudgeConfig = field(default_factory=JudgeConfig)
     given: ContinueConfig = field(default_factory=ContinueConfig)
     output: OutputConfig = field(default_factory=OutputConfig)
     draw: DrawConfig = field(default_factory=DrawConfig)
@@ -120,6 +119,7 @@ class LongConfig:
         None, "rows and columns of codes, beyond the trained ones with --vtokens_pos models (none: as trained)"
     )
     temporal_sample_pos: int = arg(1, "latent frames that the transformer sees of what it made before")
+    judge: LongJudgeConfig = field(default_factory=LongJudgeConfig)
     given: ContinueConfig = field(default_factory=ContinueConfig)
     output: LongOutputConfig = field(default_factory=LongOutputConfig)
     draw: DrawConfig = field(default_factory=DrawConfig)
@@ -156,7 +156,7 @@ class HierarchicalConfig:
     sample_resolution: int | None = arg(None, "rows and columns of codes, as trained")
     temporal_sample_pos: int = arg(1, "coarse frames that the coarse transformer sees of what it made before")
     gap_batch: int = arg(16, "gaps between coarse frames that are filled at once, over all videos of a batch")
-    compute_fvd: bool = arg(False, "no effect on long videos, as published; `tats evaluate` compares sets of videos")
+    judge: LongJudgeConfig = field(default_factory=LongJudgeConfig)
     given: ContinueConfig = field(default_factory=ContinueConfig)
     output: HierarchicalOutputConfig = field(default_factory=HierarchicalOutputConfig)
     draw: HierarchicalDrawConfig = field(default_factory=HierarchicalDrawConfig)

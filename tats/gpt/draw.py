@@ -39,7 +39,27 @@ class Draw:
         """logits float [B, n], u [B] in [0, 1) -> int64 [B] in [0, n)"""
         if self.top_k == 1:
             return logits.argmax(-1)
+        if logits.device.type == "cpu" and logits.dtype in (torch.float32, torch.float64):
+            rows, numbers = logits.detach().numpy(), np.broadcast_to(u.double().numpy(), len(logits))
+            return torch.tensor([self._pick_row(row, number) for row, number in zip(rows, numbers)])
         return pick(self.probabilities(logits), u)
+
+    def _pick_row(self, logits: np.ndarray, u: float) -> int:
+        """`pick` of `probabilities` for one row on a CPU; orders nothing but the candidates that top-k leaves."""
+        logits = logits / logits.dtype.type(self.temperature)
+        n = len(logits)
+        k, p = min(self.top_k or n, n), 1.0 if self.top_p is None else self.top_p
+        ids = np.arange(n) if k == n else np.flatnonzero(logits >= np.partition(logits, n - k)[n - k])
+        weights = np.exp(logits[ids] - logits[ids].max())  # of the candidates, in the order of their ids
+        if p < 1:
+            ordered = np.sort(weights)[::-1]
+            shares = np.cumsum(ordered / ordered.sum(), dtype=np.float64).astype(ordered.dtype)
+            kept = 1 + int(np.count_nonzero(shares[:-1] <= p))  # up to the one that crosses p
+            above, equal = weights > ordered[kept - 1], np.flatnonzero(weights == ordered[kept - 1])
+            above[equal[: kept - np.count_nonzero(above)]] = True  # of equals, those with the lower ids
+            ids, weights = ids[above], weights[above]
+        sums = np.cumsum(weights, dtype=np.float64)
+        return int(ids[np.searchsorted(sums, min(u * sums[-1], np.nextafter(sums[-1], 0.0)), side="right")])
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """What is drawn from: logits [B, n] -> float [B, n], each row sums up to 1."""

@@ -21,7 +21,7 @@ from torch.nn.functional import linear
 from tats.flags import UserError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.int8}
-SMALL = 1 << 16  # weights below this many numbers lie in the nearest cache whatever their layout
+SMALL = 1 << 16  # up to this many weights lie in the nearest cache, and the call with the least to prepare wins
 MARGIN = 0.8  # a later candidate must take less than this share of the first one's time: noise decides nothing
 PACKED_ROWS = 16  # oneDNN's layout for this many rows is at most a few percent slower than the best for any other
 
@@ -136,8 +136,10 @@ def fastest(precision: str, n: int, k: int, rows: int, threads: int) -> type:
     threads: of torch now; the choice is remembered for each number of them.
     """
     kinds = candidates(precision)
-    if len(kinds) == 1 or n * k < SMALL:
+    if len(kinds) == 1:
         return kinds[0]
+    if n * k <= SMALL:
+        return kinds[0] if precision == "fp16" else Plain
     weight, x = torch.randn(n, k), torch.randn(rows, k)
     times = [_time(kind(weight, None, PRECISIONS[precision]), x) for kind in kinds]
     best = min(range(len(kinds)), key=times.__getitem__)

@@ -1,148 +1,34 @@
-"""Encode and decode endless videos, layer by layer: every convolution keeps the few frames that it still needs.
+"""Encode and decode endless videos: the codes and the pixels are those of `vqgan.encode` and `vqgan.decode`.
 
-Nothing is computed twice, and the ends are padded as in one piece: the codes and the pixels are those of
-`vqgan.encode` and `vqgan.decode`, in memory that depends on the piece and not on the length. This needs batch
-normalisation; group normalisation averages over the whole clip.
+Memory depends on the piece and not on the length. This needs batch normalisation: group normalisation averages over the
+whole clip.
 """
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from typing import cast
 
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from tats.flags import UserError
-from tats.vqgan.layers import ResBlock, SameConv3d, SameConvTranspose3d, conv3d
-from tats.vqgan.model import VQGAN, DecoderBlock, EncoderBlock
+from tats.vqgan.circular import encode_circular
+from tats.vqgan.model import VQGAN
+from tats.vqgan.pieces import State, decode_piece, encode_piece
 
-PIECE = 4  # latent frames that are computed together
-
-
-@dataclass
-class Kept:
-    """What one convolution or shortcut still needs of the frames that it was given."""
-
-    frames: Tensor | None = None  # [B, C, n, H, W]
-    begun: bool = False  # the front of the video is padded and used
-
-
-class State(defaultdict[nn.Module, Kept]):
-    """What every layer of a network keeps between two pieces of one video: empty before the first."""
-
-    def __init__(self) -> None:
-        super().__init__(Kept)
-
-
-def convolve(layer: SameConv3d | SameConvTranspose3d, x: Tensor | None, state: State, last: bool) -> Tensor | None:
-    """The outputs of a convolution along time that are known now.
-
-    `x` [B, C, n, H, W] are the next frames of its input, None where there are none yet; with `last` they are the last
-    ones. Returns [B, C', m, H', W'], or None.
-    """
-    kept = state[layer]
-    conv, mode = (layer.conv, layer.padding_type) if isinstance(layer, SameConv3d) else (layer.convt, "replicate")
-    kernel, stride = conv.kernel_size[0], conv.stride[0]
-    front, back = layer.sides[4:]
-    frames = join(kept.frames, x)
-    if frames is None:
-        return None
-    least = front + 1 if mode == "reflect" else 1  # frames that the padding looks at
-    at_front, up = not kept.begun, not isinstance(layer, SameConv3d)
-    seen = frames.shape[2] + at_front * front + last * back
-    overlap = kernel // stride - 1 if up else kernel - stride  # inputs that serve the next output too
-    made = (seen - overlap) // (1 if up else stride)  # steps of the convolution
-    if made < 1 or (frames.shape[2] < least and at_front and not last):
-        kept.frames = frames
-        return None
-    if at_front or last:
-        frames = F.pad(frames, (0, 0, 0, 0, at_front * front, last * back), mode=mode)
-    kept.begun = True
-    used = made if up else made * stride
-    kept.frames = None if last else frames[:, :, used:].clone()
-    if isinstance(layer, SameConv3d):
-        return flat_convolve(layer, frames[:, :, : used + overlap])
-    y = transposed(layer, frames)
-    cut = stride - 1  # outputs that belong to the padding
-    return y[:, :, at_front * cut : y.shape[2] - last * cut]
-
-
-def flat_convolve(layer: SameConv3d, frames: Tensor) -> Tensor:
-    """A convolution padded in space alone."""
-    if layer.pads_outside:
-        frames = F.pad(frames, (*layer.sides[:4], 0, 0), mode=layer.padding_type)
-    return conv3d(frames, layer.conv, (0, *layer.padding[1:]))
-
-
-def transposed(layer: SameConvTranspose3d, frames: Tensor) -> Tensor:
-    """A transposed convolution padded in space alone: the outputs that all of their inputs are there for."""
-    convt = layer.convt
-    frames = F.pad(frames, (*layer.sides[:4], 0, 0), mode="replicate")
-    padding = (convt.kernel_size[0] - convt.stride[0], *convt.padding[1:])
-    return F.conv_transpose3d(frames, convt.weight, convt.bias, convt.stride, padding)
-
-
-def residual(block: ResBlock, x: Tensor | None, state: State, last: bool) -> Tensor | None:
-    """x + two convolutions, where x waits for what they make of it."""
-    y = None if x is None else F.silu(block.norm1(x), inplace=True)
-    y = convolve(block.conv1, y, state, last)
-    y = None if y is None else F.silu(block.norm2(y), inplace=True)
-    y = convolve(block.conv2, y, state, last)
-    waiting = join(state[block].frames, x)
-    if y is None or waiting is None:
-        state[block].frames = waiting
-        return None
-    n = y.shape[2]
-    state[block].frames = None if last else waiting[:, :, n:].clone()
-    return waiting[:, :, :n] + y
-
-
-def join(a: Tensor | None, b: Tensor | None) -> Tensor | None:
-    """Frames of `a`, then those of `b`."""
-    if a is None or b is None:
-        return b if a is None else a
-    return torch.cat([a, b], 2)
-
-
-def decode_piece(vqgan: VQGAN, codes: Tensor | None, state: State, last: bool = False) -> Tensor | None:
-    """What is known of the video once these codes are.
-
-    codes int64 [B, t, h, w], the next latent frames; `state` is changed. With `last` they end the video. Returns the
-    next frames, float [B, C, n, H, W], not clamped, or None while there are none.
-    """
-    decoder = vqgan.decoder
-    x = None if codes is None else decoder.final_block(vqgan.post_vq_conv(vqgan.codebook.lookup(codes)))
-    for block in cast("Iterable[DecoderBlock]", decoder.conv_blocks):
-        x = convolve(block.up, x, state, last)
-        x = residual(block.res1, x, state, last)
-        x = residual(block.res2, x, state, last)
-    return convolve(decoder.conv_last, x, state, last)
-
-
-def encode_piece(vqgan: VQGAN, video: Tensor | None, state: State, last: bool = False) -> Tensor | None:
-    """What is known of the codes once these frames are.
-
-    video float [B, C, n, H, W] in [-0.5, 0.5], the next frames; `state` is changed. With `last` they end the video.
-    Returns the next latent frames, int64 [B, t, h, w], or None while there are none.
-    """
-    encoder = vqgan.encoder
-    x = convolve(encoder.conv_first, video, state, last)
-    for block in cast("Iterable[EncoderBlock]", encoder.conv_blocks):
-        x = residual(block.res, convolve(block.down, x, state, last), state, last)
-    return None if x is None else vqgan.codebook.nearest(vqgan.pre_vq_conv(encoder.final_block(x)))
+NUMBERS = 2**23  # in the widest layer's output for a piece: 32 MiB in single precision
+MOST = 8  # latent frames of a piece that is decoded: about as many as the first output waits for anyway
+MOST_ENCODED = 64  # of one that is encoded: nothing waits for the codes of a film
 
 
 def decode_stream(
-    vqgan: VQGAN, latent_frames: Iterable[Tensor], piece: int = PIECE, group_norm_in_pieces: bool = False
+    vqgan: VQGAN, latent_frames: Iterable[Tensor], piece: int | None = None, group_norm_in_pieces: bool = False
 ) -> Iterator[Tensor]:
     """The video of a stream of codes, piece by piece, in constant memory; together they equal `vqgan.decode`.
 
     `latent_frames`: codes int64 [B, h, w] as they come, or several at a time, [B, t, h, w]. Yields float
     [B, C, n, H, W], not clamped: the n frames that have become known. `piece` latent frames are computed together: more
-    are faster, fewer take less memory. A VQGAN with group normalisation decodes up to its training length as one;
-    `group_norm_in_pieces` allows longer videos, in pieces of that length that know nothing of each other.
+    are faster, fewer take less memory; None chooses by the size of the picture. A VQGAN with group normalisation
+    decodes up to its training length as one; `group_norm_in_pieces` allows longer videos, in pieces of that length that
+    know nothing of each other.
 
     Raises:
         UserError: group normalisation, and more latent frames than a training clip has (when they have come).
@@ -150,14 +36,14 @@ def decode_stream(
     """
     check(vqgan, piece)
     given = [latent_frames] if isinstance(latent_frames, Tensor) else latent_frames
-    codes = (frame[:, None] if frame.ndim == 3 else frame for frame in given)  # each [B, t, h, w]
+    codes = fitting((frame[:, None] if frame.ndim == 3 else frame for frame in given), 1, vqgan)  # each [B, t, h, w]
     if vqgan.config.norm_type == "group":
         return in_pieces(vqgan.decode, codes, 1, vqgan, group_norm_in_pieces)
-    return stream(decode_piece, vqgan, regroup(codes, 1, piece))
+    return stream(decode_piece, vqgan, regroup(codes, 1, lambda first: piece or good_piece(vqgan, first, MOST)))
 
 
 def encode_stream(
-    vqgan: VQGAN, video_pieces: Iterable[Tensor], piece: int = PIECE, group_norm_in_pieces: bool = False
+    vqgan: VQGAN, video_pieces: Iterable[Tensor], piece: int | None = None, group_norm_in_pieces: bool = False
 ) -> Iterator[Tensor]:
     """The codes of a video that comes piece by piece, in constant memory; together they equal `vqgan.encode`.
 
@@ -170,12 +56,18 @@ def encode_stream(
         ValueError: the pieces do not fit each other, or the model is in training mode.
     """
     check(vqgan, piece)
-    given = [video_pieces] if isinstance(video_pieces, Tensor) else video_pieces
+    given = fitting([video_pieces] if isinstance(video_pieces, Tensor) else video_pieces, 2, vqgan)
     factor = vqgan.config.downsample[0]
+
+    def frames(first: Tensor) -> int:
+        return factor * (piece or good_piece(vqgan, first, MOST_ENCODED))
+
     if vqgan.config.norm_type == "group":
         made = in_pieces(vqgan.encode, given, 2, vqgan, group_norm_in_pieces)
+    elif vqgan.config.padding_type == "circular":
+        made = encode_circular(vqgan, regroup(given, 2, frames))
     else:
-        made = stream(encode_piece, vqgan, regroup(given, 2, piece * factor))
+        made = stream(encode_piece, vqgan, regroup(given, 2, frames))
     return (codes[:, place] for codes in made for place in range(codes.shape[1]))
 
 
@@ -196,13 +88,27 @@ def stream(step: Callable[..., Tensor | None], vqgan: VQGAN, pieces: Iterable[Te
 def in_pieces(
     whole: Callable[[Tensor], Tensor], given: Iterable[Tensor], axis: int, vqgan: VQGAN, allowed: bool
 ) -> Iterator[Tensor]:
-    """For group normalisation: `whole` (`vqgan.decode` or `vqgan.encode`) of pieces of the training length."""
-    factor = vqgan.config.downsample[0]
-    length = vqgan.latent_shape[0] * (factor if axis == 2 else 1)
-    for number, x in enumerate(regroup(given, axis, length)):
-        if number and not allowed:
+    """For group normalisation: `whole` (`vqgan.decode` or `vqgan.encode`) of pieces of the training length.
+
+    `axis` counts frames in what is given. The last piece is filled up with frames of the one before it, so that the
+    statistics are those of a clip of the training length; what these frames give is left out.
+    """
+    encodes, latents, factor = axis == 2, vqgan.latent_shape[0], vqgan.config.downsample[0]
+    length = latents * factor if encodes else latents
+    before: Tensor | None = None
+    for x in regroup(given, axis, lambda _: length):
+        if before is None:
+            yield whole(x)
+        elif not allowed:
             raise refusal(vqgan)
-        yield whole(x)
+        else:
+            new = x.shape[axis] // factor * factor if encodes else x.shape[axis]
+            if not new:
+                return
+            made = whole(torch.cat([before.narrow(axis, new, length - new), x.narrow(axis, 0, new)], axis))
+            kept = new // factor if encodes else new * factor
+            yield made.narrow(3 - axis, made.shape[3 - axis] - kept, kept)
+        before = x
 
 
 def refusal(vqgan: VQGAN) -> UserError:
@@ -214,19 +120,50 @@ def refusal(vqgan: VQGAN) -> UserError:
     )
 
 
-def check(vqgan: VQGAN, piece: int) -> None:
+def check(vqgan: VQGAN, piece: int | None) -> None:
     """Raises ValueError when videos cannot be streamed."""
     if vqgan.training:
         raise ValueError("batch statistics of a piece are not those of the video: call vqgan.eval() first")
-    if piece < 1:
+    if piece is not None and piece < 1:
         raise ValueError(f"piece counts latent frames, 1 or more, got {piece}")
 
 
-def regroup(pieces: Iterable[Tensor], axis: int, length: int) -> Iterator[Tensor]:
-    """The same frames in pieces of `length` along `axis`; the last one may be shorter."""
-    waiting: list[Tensor] = []
-    count = 0
+def fitting(pieces: Iterable[Tensor], axis: int, vqgan: VQGAN) -> Iterator[Tensor]:
+    """The same pieces, of codes (axis 1) or of video (axis 2), as long as they fit each other.
+
+    Raises:
+        ValueError: one has other sizes than the first.
+    """
+    name, form = ("codes", "[B, h, w] or [B, t, h, w]") if axis == 1 else ("video pieces", "[B, C, n, H, W]")
+    sizes: list[int] | None = None
     for piece in pieces:
+        found = [*piece.shape[:axis], *piece.shape[axis + 1 :]]
+        wrong = piece.ndim != axis + 3 or (axis == 2 and piece.shape[1] != vqgan.config.image_channels)
+        if wrong or found != (sizes or found):
+            expected = f", and all alike: {found} after {sizes} without time" if sizes and not wrong else ""
+            raise ValueError(f"{name} must be {form}{expected}, got {list(piece.shape)}")
+        sizes = found
+        yield piece
+
+
+def good_piece(vqgan: VQGAN, first: Tensor, most: int) -> int:
+    """How many latent frames to compute together, given codes [B, t, h, w] or video [B, C, n, H, W].
+
+    Enough that the convolutions have something to do, few enough that the widest outputs, those at full size, stay
+    small beside a whole video.
+    """
+    factor, *shrink = vqgan.config.downsample
+    rows, columns = first.shape[-2:] if first.ndim == 5 else (n * by for n, by in zip(first.shape[-2:], shrink))
+    widest = len(first) * 2 * vqgan.config.n_hiddens * factor * rows * columns  # numbers for one latent frame
+    return min(max(NUMBERS // widest, 1), most)
+
+
+def regroup(pieces: Iterable[Tensor], axis: int, length_of: Callable[[Tensor], int]) -> Iterator[Tensor]:
+    """The same frames in pieces of equal length along `axis`, but for the last; the first one given says how long."""
+    waiting: list[Tensor] = []
+    count, length = 0, 0
+    for piece in pieces:
+        length = length or length_of(piece)
         while piece.shape[axis]:
             taken = piece.narrow(axis, 0, min(length - count, piece.shape[axis]))
             piece = piece.narrow(axis, taken.shape[axis], piece.shape[axis] - taken.shape[axis])

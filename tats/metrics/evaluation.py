@@ -22,7 +22,8 @@ from tats.metrics.statistics import Statistics, describe_clips
 from tats.metrics.statistics_cache import cached
 
 _WEIGHTS = {"I3D, 400 logits": "i3d-plain", "I3D, 400 logits, TorchScript": "i3d-torchscript", "C3D": "c3d-ucf101",
-            "Inception-v3 of 2015, pool": "inception-2015", "LPIPS, AlexNet": "alexnet"}  # fmt: skip
+            "Inception-v3 of 2015, pool": "inception-2015", "VideoMAE v2": "videomae-ssv2",
+            "LPIPS, AlexNet": "alexnet"}  # fmt: skip
 _OF_REAL = ("split", "real_clips", "n_real", "frames", "stride", "size", "resize", "levels", "by_video")
 
 

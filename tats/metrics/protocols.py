@@ -155,7 +155,8 @@ _TECO = Protocol("teco", "Yan et al. 2023, published code: groups of 256 videos,
                  network="i3d-plain", group=256)  # fmt: skip
 _PAIRS = replace(_TECO, name="teco/pairs", kind="pairs", context=144, network="alexnet",
                  source="Yan et al. 2023, published code: frames after the context, one sample each")  # fmt: skip
-_CD = Protocol("cd-fvd/16f", "Ge et al. 2024: content-debiased, features of VideoMAE-v2", network="file", seed=0)
+_CD = Protocol("cd-fvd/16f", "Ge et al. 2024: content-debiased, features of VideoMAE-v2", network="videomae-ssv2",
+               seed=0)  # fmt: skip
 
 
 def _variant(base: Protocol, suffix: str, what: str, **choices: Any) -> Protocol:

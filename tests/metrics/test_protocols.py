@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, fields
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -52,6 +53,11 @@ def test_a_recipe_is_itself_and_any_other_choice_is_said(protocol):
         assert list(changed.changes) == [name] and f"{name} " in changed.changed_line
     assert protocol.with_choices(**dict.fromkeys(others)) == protocol
     assert {each.name for each in fields(protocol)} == {"name", "source", *protocol.choices}
+
+
+def test_the_page_lists_every_protocol():
+    page = (Path(__file__).parents[2] / "docs" / "protocols.md").read_text(encoding="utf-8")
+    assert [p.name for p in PROTOCOLS if f"| `{p.name}` |" not in page] == []
 
 
 def test_seeds_and_runs_change_a_recipe_only_where_it_states_them():

@@ -174,7 +174,7 @@ def _latents(config: ContinueConfig, vqgan: VQGAN, total: int) -> int:
         raise UserError(
             f"--observed_frames {wanted} fill {latents} latent frames, and the videos have {total} altogether, the "
             f"given ones included: nothing is left to make. Give at most {(total - 1) * factor} frames, or ask for "
-            f"longer videos"
+            f"longer videos (sample_long.py makes any length)"
         )
     return latents
 

@@ -26,6 +26,7 @@ TITLES = {
     "codes": "turn all clips into codes",
     "gpt": "train the transformer",
     "samples": "sample 240 clips",
+    "long": "sample 4 videos of 1024 frames",
     "judge": "judge everything, write the page",
 }
 

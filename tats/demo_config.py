@@ -8,6 +8,7 @@ from tats.flags import UserError, arg
 CLASSES = 12
 FRAMES, RESOLUTION = 16, 32  # of a clip
 CHECKPOINT = "/version_0/checkpoints/last.ckpt"  # of a run
+LONG = ("red_circle", "green_square", "blue_triangle", "yellow_circle")  # classes of the long videos, one each
 EVALUATED = 240  # clips that are sampled and judged, and test clips beside them
 
 
@@ -35,6 +36,7 @@ class Size:
     vqgan_start: int  # steps before the codebook starts
     gpt_steps: int
     n_sample: int
+    long_frames: int
     model: dict[str, int]  # of the transformer
 
 
@@ -47,6 +49,7 @@ SIZES = {
         vqgan_start=900,
         gpt_steps=1650,
         n_sample=EVALUATED,
+        long_frames=1024,
         model={"n_layer": 4, "n_head": 4, "n_embd": 128},
     ),
     "tiny": Size(
@@ -57,6 +60,7 @@ SIZES = {
         vqgan_start=60,
         gpt_steps=100,
         n_sample=24,
+        long_frames=96,
         model={"n_layer": 2, "n_head": 2, "n_embd": 64},
     ),
 }
@@ -108,6 +112,10 @@ def steps(config: DemoConfig) -> list[Step]:
         Step("samples", "sample clips of every class", "samples", ("sample_short.py", *_flags(
             gpt_ckpt=gpt_ckpt, vqgan_ckpt=vqgan_ckpt, class_cond=True, save=f"{out}/samples", dataset="shapes",
             n_sample=size.n_sample, batch_size=60, seed=0, top_k=0, top_p=0.5, top_p_init=0.98, save_arrays=True))),
+        Step("long", "sample long videos", "long", ("sample_long.py", *_flags(
+            gpt_ckpt=gpt_ckpt, vqgan_ckpt=vqgan_ckpt, class_cond=True, label=LONG, save=f"{out}/long", dataset="shapes",
+            n_sample=len(LONG), batch_size=len(LONG), frames=size.long_frames, temporal_sample_pos=2, seed=0, top_k=0,
+            top_p=0.5, top_p_init=0.98, frames_init=1))),
     ]  # fmt: skip
 
 

@@ -15,6 +15,7 @@ from tats import checkpoint
 from tats.data.config import DataConfig
 from tats.data.module import VideoData
 from tats.demo_config import CHECKPOINT, EVALUATED, FRAMES, RESOLUTION, DemoConfig
+from tats.demo_long import judge_long, last_windows, show_long
 from tats.metrics.counts import Count
 from tats.metrics.nearest import Nearest, nearest_clips
 from tats.metrics.oracle import Judgement, judge_many, summary
@@ -46,6 +47,8 @@ class Found:
     sampled_names: list[str]
     nearest: Nearest
     numbers: dict[str, Any]
+    long: dict[str, Any]  # what `tats over_time` says of the long videos
+    long_clips: list[Clip | None]
 
 
 @torch.inference_mode()
@@ -82,6 +85,7 @@ def judge_demo(config: DemoConfig) -> Found:
         "samples": judge_many(sampled.numpy(), sampled_names),
     }
     truth = list(json.loads((out / "data" / "train" / "truth.json").read_text(encoding="utf-8")).values())
+    long, long_clips = judge_long(out / "long", vqgan)
     per_clip = -10 * squared_error(originals, reconstructed).mean(1).log10()  # [N] dB
     numbers = {
         "scores": {who: {name: counted(summary(found)[name]) for name in SHOWN} for who, found in judged.items()},
@@ -93,9 +97,10 @@ def judge_demo(config: DemoConfig) -> Found:
         "weights": weights_of(out),
         "nearest": nearest.scores(),
         "training_clips": len(known),
+        "long": last_windows(long),
     }
     arrays = (originals.numpy(), reconstructed.numpy(), sampled.numpy(), twins.numpy())
-    return Found(*arrays, real_names, sampled_names, nearest, numbers)
+    return Found(*arrays, real_names, sampled_names, nearest, numbers, long, long_clips)
 
 
 def counted(count: Count) -> list[int]:
@@ -178,6 +183,7 @@ def write_page(config: DemoConfig, found: Found, result: dict[str, Any]) -> Path
     )
     show_scores(page, result)
     show_samples(page, found)
+    show_long(page, found.long, found.long_clips)
     show_data(page, config, found)
     show_training(page, out)
     show_making(page, config, result)

@@ -91,10 +91,11 @@ PARSED = """
 import sys
 import sample_short, tats.data.shapes_config, tats.flags, tats.tokenize, train_transformer, train_vqgan
 from tats.demo_config import DemoConfig, steps
-from tats.gpt.sample_config import ShortConfig
+from tats.gpt.sample_config import LongConfig, ShortConfig
 for size in ("full", "tiny"):
     kinds = {"data": tats.data.shapes_config.ShapesConfig, "vqgan": train_vqgan.Config,
-             "codes": tats.tokenize.TokenizeConfig, "gpt": train_transformer.Config, "samples": ShortConfig}
+             "codes": tats.tokenize.TokenizeConfig, "gpt": train_transformer.Config, "samples": ShortConfig,
+             "long": LongConfig}
     for step in steps(DemoConfig(size=size)):
         words = list(step.args[3:] if step.args[0] == "-m" else step.args[1:])
         tats.flags.parse(kinds.pop(step.name), words)
@@ -111,7 +112,9 @@ def test_the_commands_of_both_sizes_parse_without_torch():
 def test_a_command_is_shown_as_one_types_it():
     listed = demo_config.steps(DemoConfig(size="tiny", out="there"))
     assert listed[0].text().startswith("python -m tats shapes --out there/data --n_train 120 ")
-    assert "--class_cond --save there/samples " in listed[-1].text() and "--downsample 4 4 4 " in listed[1].text()
+    assert "--class_cond --save there/samples " in listed[-2].text()
+    assert "--label red_circle green_square " in listed[-1].text() and "--frames 96 " in listed[-1].text()
+    assert "--downsample 4 4 4 " in listed[1].text()
     assert listed[0].command()[0] == sys.executable
     with pytest.raises(UserError, match="--out takes a folder of its own"):
         flags.parse(DemoConfig, ["--out", "."])

@@ -2,7 +2,6 @@
 
 import copy
 import weakref
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +36,10 @@ class Engine:
     the format (int8: bf16). The weights are those of the moment it is made; the model itself is not kept.
     """
 
-    def __init__(self, gpt: GPT, batch: int, *, whole_vocabulary: bool = False, precision: str = "fp32"):
+    def __init__(
+        self, gpt: GPT, batch: int, *, whole_vocabulary: bool = False, precision: str = "fp32", consume: bool = False
+    ):
+        """consume: take the weights out of the model, block after block, as they are packed."""
         self.config, self.batch, self.device = gpt.config, batch, gpt.pos_emb.device
         own = gpt.pos_emb.dtype
         if precision == "fp32" or self.device.type == "cpu":
@@ -45,10 +47,18 @@ class Engine:
         else:
             self.dtype = torch.bfloat16 if precision == "int8" else PRECISIONS[precision]
         self.tables = _tables(gpt)
-        self.layers = [_Layer(block, precision, self.dtype, batch) for block in gpt.blocks if isinstance(block, Block)]
+        self.layers = []
+        for number, block in enumerate(gpt.blocks):
+            if not isinstance(block, Block):
+                raise ValueError("the weights of this transformer were taken for one number format: load it again")
+            self.layers.append(_Layer(block, precision, self.dtype, batch))
+            if consume:
+                gpt.blocks[number] = nn.Identity()
         self.ln_f = _norm(gpt.ln_f, self.dtype)
         self.first_id = 0 if whole_vocabulary else self.config.code_offset
         self.head: Packed = pack(gpt.head.weight[self.first_id :], None, precision, batch)  # [n, C]
+        if consume:
+            gpt.head = nn.Linear(0, 0, bias=False)
         self.cache = KVCache(self.config, batch, self.device, self.dtype)
         self.order = torch.arange(self.config.block_size, device=self.device)
 
@@ -102,9 +112,20 @@ def prepared(gpt: GPT, batch: int, *, whole_vocabulary: bool = False, precision:
     kept = _ENGINES.setdefault(gpt, {})
     key, state = (whole_vocabulary, precision), _state(gpt)
     if key not in kept or kept[key][0] != state:
+        engine = Engine(gpt, batch, whole_vocabulary=whole_vocabulary, precision=precision)
         kept.clear()  # one set of packed weights beside the model, not one per format
-        kept[key] = state, Engine(gpt, batch, whole_vocabulary=whole_vocabulary, precision=precision)
+        kept[key] = state, engine
     return kept[key][1].resized(batch)
+
+
+def only_packed(gpt: GPT, *, whole_vocabulary: bool = False, precision: str = "fp32") -> None:
+    """Pack a model that will do nothing but sample in this format, and let go of its own weights one by one.
+
+    A large model in 8 bit then takes a quarter of its room, and never both. `prepared` finds what was packed; anything
+    else that needs the weights raises ValueError.
+    """
+    engine = Engine(gpt, 1, whole_vocabulary=whole_vocabulary, precision=precision, consume=True)
+    _ENGINES[gpt] = {(whole_vocabulary, precision): (_state(gpt), engine)}
 
 
 def _state(gpt: GPT) -> tuple:
@@ -118,9 +139,6 @@ def _norm(norm: nn.LayerNorm, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 def _tables(gpt: GPT) -> GPT:
     """The transformer without its blocks and head: what embeds tokens and knows the anchors."""
-    with torch.device("meta"):
-        tables = GPT(replace(gpt.config, n_layer=0))
-    tables.tok_emb.weight, tables.pos_emb = gpt.tok_emb.weight, gpt.pos_emb
-    if gpt.config.places_shape is not None:
-        tables.vtokens_pos_emb = gpt.vtokens_pos_emb
+    tables = copy.copy(gpt)
+    tables._modules = {"tok_emb": gpt.tok_emb}
     return tables

@@ -171,7 +171,7 @@ def test_models_need_no_reader_no_triton_and_no_lightning():
     assert done.stdout.strip() == "False"
 
 
-@pytest.mark.parametrize("module", ["tats", "tats.flags", "tats.trainer_config tats.score_config", "tats.__main__"])
+@pytest.mark.parametrize("module", ["tats", "tats.flags", "tats.trainer_config", "tats.score_config", "tats.__main__"])
 def test_light_modules_do_not_import_torch(module):
     program = f"import sys, {module}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)

@@ -46,23 +46,29 @@ def compute(
     """
     theirs = _described(real, network, "real", world, keep)
     ours = _described(generated, network, "generated", world, keep)
-    described = network.describe()
-    _check(ours, theirs, described)
+    _check(ours, theirs, network.describe())
     frechet, kernel = (prefix + name for name in network.scores)
     values = {frechet: distance(ours, theirs, ddof, floor)}
     spread: dict[str, Any] = {}
     if subsets:
-        spread = kernel_distance_of_subsets(ours.features, theirs.features, subsets, subset_size, seed)
-        values[kernel] = spread["mean"]
+        found = kernel_distance_of_subsets(ours.features, theirs.features, subsets, subset_size, seed)
+        values[kernel] = found["mean"]
+        spread = {f"{kernel}_deviation": found["deviation"], "subsets": [subsets, found["size"]]}
     else:
         values[kernel] = kernel_distance(ours.features, theirs.features)
-    unit = f"{network.unit}s"
+    return _result(ours, theirs, network, prefix, ddof, values) | spread
+
+
+def _result(
+    ours: Statistics, theirs: Statistics, network: Network, prefix: str, ddof: int, values: dict[str, float]
+) -> dict[str, Any]:
+    """What `compute` returns of its values."""
+    described, unit = network.describe(), f"{network.unit}s"
     counts = (ours.clips, theirs.clips) if unit == "clips" else (ours.moments.count, theirs.moments.count)
     line = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
     return {
         "score": prefix + network.title,
         **values,
-        **({f"{kernel}_deviation": spread["deviation"], "subsets": [subsets, spread["size"]]} if subsets else {}),
         "n_generated": counts[0],
         "n_real": counts[1],
         "unit": network.unit,

@@ -173,3 +173,11 @@ def test_runs_are_averaged_with_their_deviation():
     assert found["runs"][2] == run(7) and found["line"].startswith("FVD 6 ± 0.82 (mean and deviation of 3 runs")
     with pytest.raises(ValueError, match="at least 1"):
         repeated(run, 0)
+
+
+def test_the_kernel_distance_over_subsets_has_its_own_deviation():
+    a, b = some_clips(30), some_clips(40, 1)
+    found = compute(a, b, Means(), subsets=20, subset_size=10, prefix="r")
+    assert found["subsets"] == [20, 10] and found["rKCD-means_deviation"] > 0
+    assert found["score"].startswith("rFrechet") and {"rFCD-means", "rKCD-means"} < set(found)
+    assert found["rFCD-means"] == compute(a, b, Means())["FCD-means"]

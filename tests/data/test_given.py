@@ -89,6 +89,13 @@ def test_of_codes_the_last_window_of_every_video_is_taken(tmp_path, at):
     assert (given.n_codes, given.side, given.vqgan, given.class_names) == (50, (3, 3), "abcdef", ["x", "y"])
 
 
+def test_videos_beside_their_sounds_are_found(tmp_path):
+    (tmp_path / "stft" / "test").mkdir(parents=True)
+    write_film(tmp_path / "video" / "test" / "a.mp4", n_frames=5)
+    given = open_given(tmp_path)
+    assert (given.names, given.lengths, given.classes) == (["a.mp4"], [5], ["all"])
+
+
 def test_what_is_not_there_or_not_read_is_named(tmp_path):
     shards(tmp_path / "codes", "train")
     (tmp_path / "empty").mkdir()

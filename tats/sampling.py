@@ -15,6 +15,7 @@ from tats.films import Films
 from tats.flags import UserError
 from tats.gpt.condition import label_id
 from tats.gpt.config import GPTConfig
+from tats.gpt.engine import only_packed
 from tats.gpt.model import GPT
 from tats.gpt.sample_config import DrawConfig, OutputConfig
 from tats.joint_scores import with_joint
@@ -128,6 +129,9 @@ def open_store(args: Any, models: dict[str, GPT | VQGAN], given: Continuation | 
     wanted = {"label": args.output.label, "text": args.output.text, **(given.settings if given else {})}
     about = {"flags": flags.to_dict(args), "versions": output.versions()}
     flags.new_folder(args.output.save, "--save")
+    for model in models.values():
+        if isinstance(model, GPT) and args.draw.precision != "fp32":  # nothing reads its float32 weights any more
+            only_packed(model, whole_vocabulary=args.draw.as_published, precision=args.draw.precision)
     return Store(args.output.save, {**draw, **wanted, **settings, **prints}, about)
 
 

@@ -58,7 +58,7 @@ class Engine:
         self.first_id = 0 if whole_vocabulary else self.config.code_offset
         self.head: Packed = pack(gpt.head.weight[self.first_id :], None, precision, batch)  # [n, C]
         if consume:
-            gpt.head = nn.Linear(0, 0, bias=False)
+            gpt.head.weight = nn.Parameter(gpt.head.weight.detach().new_empty(0, self.config.n_embd))
         self.cache = KVCache(self.config, batch, self.device, self.dtype)
         self.order = torch.arange(self.config.block_size, device=self.device)
 

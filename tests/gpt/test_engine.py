@@ -10,7 +10,7 @@ from tats.kernels.decode_attention import blas, decode_attention_blas, decode_at
 from benchmarks import sampling
 from tats.flags import UserError
 from tats.gpt.draw import Draw, pick
-from tats.gpt.engine import Engine, prepared
+from tats.gpt.engine import Engine, only_packed, prepared
 from tats.gpt.model import GPT
 from tats.gpt.packed import PRECISIONS, Eighth, Halved, Plain, Reordered, pack, rounded
 
@@ -102,6 +102,22 @@ def test_packed_weights_are_kept_until_the_model_changes():
     other = prepared(gpt, 1)
     assert other.layers is not first.layers
     assert not torch.allclose(other(tokens, other.order[:1]), before)
+
+
+def test_a_model_that_only_samples_lets_go_of_its_own_weights():
+    gpt, tokens = sampling.make_model("ci"), torch.arange(10)[None]
+    wanted = unroll(Engine(gpt, 1, precision="int8"), tokens, 5)
+    only_packed(gpt, precision="int8")
+    assert {name for name, _ in gpt.named_parameters() if "emb" not in name} == {
+        "ln_f.weight",
+        "ln_f.bias",
+        "head.weight",
+    }
+    assert gpt.head.weight.numel() == 0
+    assert torch.equal(unroll(prepared(gpt, 1, precision="int8"), tokens, 5), wanted)
+    with pytest.raises(ValueError, match="load it again"):
+        prepared(gpt, 1)
+    assert torch.equal(unroll(prepared(gpt, 1, precision="int8"), tokens, 5), wanted)
 
 
 def test_a_step_allocates_nothing_that_grows_with_its_position(monkeypatch):

@@ -1,6 +1,11 @@
 """`tats evaluate`: from files to a trained network, and from two folders to a score."""
 
 import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +17,8 @@ from tats.flags import UserError
 from tats.media import write_video
 from tats.metrics import features, scores
 from tats.metrics.features import FeatureConfig, FeatureNet
+
+ROOT = Path(__file__).resolve().parent.parent
 
 
 @pytest.fixture(scope="module")
@@ -102,3 +109,52 @@ def test_mistakes_get_one_line(network, tmp_path):
         with pytest.raises(UserError) as error:
             evaluate.main(words)
         assert said in str(error.value), words
+
+
+def test_two_processes_give_the_result_of_one(network, tmp_path):
+    a, _ = arrays(tmp_path / "a", 11, 0)
+    b, _ = arrays(tmp_path / "b", 13, 1)
+    words = [str(a), str(b), "--features_ckpt", str(network), "--device", "cpu"]
+    evaluate.main([*words, "--out", str(tmp_path / "one.json")])
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "tats", "evaluate", *words, "--replace_cache", "--out", str(tmp_path / "two.json")]
+    shared = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    running = [
+        subprocess.Popen(command, env={**shared, "RANK": str(rank)}, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        for rank in range(2)
+    ]
+    said = [process.communicate(timeout=240)[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0]
+    one, two = (json.loads((tmp_path / f"{name}.json").read_text()) for name in ("one", "two"))
+    for name in ("FCD-trained", "KCD-trained"):
+        assert two[name] == pytest.approx(one[name], rel=1e-6, abs=1e-9)
+    assert two["fingerprints"] == one["fingerprints"] and two["n_generated"] == 11
+    assert two["line"] in said[0] and said[1] == ""
+
+
+def test_protocols_from_the_command_line(network, dataset, tmp_path, capsys):
+    out = tmp_path / "score.json"
+    flags = ["--features_ckpt", str(network), "--device", "cpu", "--num_workers", "0", "--out", str(out)]
+    cut = ["--sequence_length", "8", "--resolution", "16", "--data_path", str(dataset)]
+    a, _ = arrays(tmp_path / "a", 6, 0)
+    evaluate.main(["--protocol", "stylegan-v", "--generated", str(a), *cut, *flags, "--split", "train+test"])
+    result = json.loads(out.read_text())
+    assert (result["n_generated"], result["n_real"], result["covariance"]) == (6, 12, "biased (N)")
+    assert result["protocol"]["changes"]["split"] == ["train", "train+test"]
+    assert result["line"] in capsys.readouterr().out and "stylegan-v/fvd2048_16f (modified)" in result["line"]
+    assert set(result["versions"]) >= {"torch", "tats"} and result["sides"]["real"]["videos"] == 12
+    films = dataset / "test"
+    evaluate.main(["--protocol", "tats", "--generated", str(films), *cut, *flags])
+    assert json.loads(out.read_text())["protocol"]["changes"]["pixels"][1].startswith("video files")
+    for words, said in (
+        (["--protocol", "nope"], "--protocol nope is not known"),
+        (["--protocol", "tats", *flags], "give two sets of clips"),
+        (["--protocol", "tats", "--generated", str(a), *cut, "--sequence_length", "9", *flags], "a video has 8 frames"),
+        (["--protocol", "tats", "--generated", str(a), "--gpt_ckpt", "x"], "two sources"),
+        (["--protocol", "tats", "--reconstruct"], "needs --vqgan_ckpt"),
+        (["--protocol", "tats", "--generated", str(a), *cut, "--num_workers", "0"], "i3d"),
+    ):
+        with pytest.raises(UserError, match=said):
+            evaluate.main(words)

@@ -5,7 +5,7 @@ result["FVD"], result["line"], result["protocol"]["changes"]
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -73,6 +73,8 @@ def evaluate(protocol: Protocol, pair: Pair, network: Any, seed: int = 0, how: H
         network=_weights_of(result.get("network"), protocol),
         pixels=pair.generated.pixels,
     )
+    if done.group is not None and result["n_generated"] < done.group:
+        done = replace(done, group=None)  # too few for one group: all clips made one statistic
     result["protocol"] = {"name": done.name, "label": done.label, "source": done.source, "choices": done.choices,
                           "changes": {name: list(both) for name, both in done.changes.items()}}  # fmt: skip
     result["score"] = f"{result['score'].split(', protocol')[0]}, protocol {done.label}"

@@ -23,6 +23,7 @@ from tats.vqgan.stream import decode_stream, encode_stream
 COMMAND = "python benchmarks/long.py"
 LAST, LAW = 16, 100  # frames at the end in which the object, and those in which speed and law are judged
 CURVE = 64  # frames of a window of the curves
+TOGETHER = 12  # films that go through the VQGAN at once
 ENDS = 16  # frames of the clips whose codes are held against those of the film
 MADE = [*(f"context{n}" for n in CONTEXTS), "hierarchical"]
 NAMES = {
@@ -83,11 +84,14 @@ def made(config: LongConfig, name: str) -> tuple[NDArray[np.uint8], list[str]]:
 
 
 @torch.inference_mode()
-def through(vqgan: VQGAN, film: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A film uint8 [T, H, W, 3], encoded and decoded as a stream."""
-    video = from_frames(torch.from_numpy(film)[None])  # [1, 3, T, H, W]
-    pieces = decode_stream(vqgan, encode_stream(vqgan, video.split(64, dim=2)))
-    return torch.cat([to_frames(piece)[0] for piece in pieces]).numpy()
+def through(vqgan: VQGAN, films: Sequence[NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Films of one length, each uint8 [T, H, W, 3], encoded and decoded as a stream: uint8 [N, T, H, W, 3]."""
+    found = []
+    for start in range(0, len(films), TOGETHER):
+        video = from_frames(torch.from_numpy(np.stack(films[start : start + TOGETHER])))  # [n, 3, T, H, W]
+        pieces = decode_stream(vqgan, encode_stream(vqgan, video.split(16, dim=2)))
+        found.append(torch.cat([to_frames(piece) for piece in pieces], 1))
+    return torch.cat(found).numpy()
 
 
 @torch.inference_mode()
@@ -95,10 +99,10 @@ def ends_of_clips(vqgan: VQGAN, films: Sequence[NDArray[np.uint8]]) -> list[Coun
     """Codes of a clip that differ from those of the film it is cut from, by latent frame of the clip."""
     found = []
     for film in films:
-        video = from_frames(torch.from_numpy(film)[None])
+        video = from_frames(torch.from_numpy(film[: 16 * ENDS])[None])
         inside = vqgan.encode(video)[0]  # [t, h, w]
         step = vqgan.config.downsample[0]
-        for start in range(ENDS, len(film) - 2 * ENDS + 1, ENDS):
+        for start in range(ENDS, video.shape[2] - 2 * ENDS + 1, ENDS):
             alone = vqgan.encode(video[:, :, start : start + ENDS])[0]
             found.append((alone != inside[start // step : (start + ENDS) // step]).flatten(1).sum(1))  # [t]
     total = torch.stack(found)  # [clips, t]
@@ -109,14 +113,12 @@ def ends_of_clips(vqgan: VQGAN, films: Sequence[NDArray[np.uint8]]) -> list[Coun
 def judge_and_store(config: LongConfig, ledger: Any) -> None:
     """Judge everything, store the tables."""
     size = SIZES[config.size]
-    torch.set_num_threads(2)
     vqgan = checkpoint.load_vqgan(config.vqgan)
     truths = [draw_truth(9, n, split="test", frames=size.frames, label=n % len(CLASSES)) for n in range(size.videos)]
     films = [render(truth, vqgan.config.resolution) for truth in truths]
-    judged: dict[str, list[Judgement]] = {"real": [], "reconstructed": []}
-    for truth, film in zip(truths, films):
-        judged["real"].append(judge(film, truth.colour, truth.shape))
-        judged["reconstructed"].append(judge(through(vqgan, film), truth.colour, truth.shape))
+    judged: dict[str, list[Judgement]] = {}
+    for name, seen in (("real", films), ("reconstructed", through(vqgan, films))):
+        judged[name] = [judge(film, truth.colour, truth.shape) for film, truth in zip(seen, truths)]
     for name in MADE:
         videos, labels = made(config, name)
         judged[name] = [judge(np.asarray(video), *label.split("_")) for video, label in zip(videos, labels)]
@@ -160,6 +162,6 @@ def store_tables(config: LongConfig, ledger: Any, found: Any, ends: list[Count],
     columns = ["way", "seconds per 1000 frames", "processor seconds per 1000 frames", "peak memory, MiB"]
     steps = {name: {"seconds": e.seconds, "cpu_seconds": e.cpu_seconds} for name, e in entries.items()}
     store("long_times", columns, taken, command=COMMAND, note=note, details={"steps": steps, "minutes": minutes})
-    note = f"Clips of {ENDS} frames out of films of {frames}: the encoder sees the padding at the ends of a clip"
+    note = f"Clips of {ENDS} frames out of longer films: the encoder sees the padding at the ends of a clip"
     table = [[place + 1, round(100 * count.share, 1)] for place, count in enumerate(ends)]
     store("long_ends", ["latent frame of the clip", "codes that differ, %"], table, command=COMMAND, note=note)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,16 +14,26 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import long
+from benchmarks import long, long_judge
 from benchmarks.long_judge import ends_of_clips, keeps_law, shares, through
 from benchmarks.long_recipe import SIZES, STEP, LongConfig, Step, listed, stages, typed
+from tats.checkpoint import save
 from tats.data.shapes import draw_truth, render
 from tats.flags import UserError
 from tats.metrics.oracle import judge
+from tats.video import from_frames, to_frames
 from tats.vqgan.config import VQGANConfig
 from tats.vqgan.model import VQGAN
 
 ROOT = Path(__file__).resolve().parent.parent
+
+
+def tiny_vqgan():
+    """A VQGAN with random weights."""
+    torch.manual_seed(0)
+    config = VQGANConfig(n_codes=64, embedding_dim=4, n_hiddens=2, downsample=(4, 4, 4), norm_type="batch",
+                         resolution=32, sequence_length=16)  # fmt: skip
+    return VQGAN(config).eval()
 
 
 def test_the_page_of_recipes_lists_the_commands_that_are_run():
@@ -121,12 +132,41 @@ def test_true_films_pass_and_films_that_break_the_law_at_the_end_do_not():
 
 
 def test_films_go_through_the_vqgan_as_one_piece_and_codes_of_clips_differ_at_the_ends():
-    torch.manual_seed(0)
-    config = VQGANConfig(n_codes=64, embedding_dim=4, n_hiddens=2, downsample=(4, 4, 4), norm_type="batch",
-                         resolution=32, sequence_length=16)  # fmt: skip
-    vqgan = VQGAN(config).eval()
-    film = render(draw_truth(0, 0, frames=96), 32)
-    assert through(vqgan, film).shape == film.shape
+    vqgan = tiny_vqgan()
+    film = render(draw_truth(0, 0, frames=80), 32)
+    whole = to_frames(vqgan.decode(vqgan.encode(from_frames(torch.from_numpy(film)[None]))))[0]
+    difference = np.abs(through(vqgan, [film] * 2)[1].astype(int) - whole.numpy())
+    assert difference.max() <= 1  # of 255 levels, where rounding falls on the other side
     ends = ends_of_clips(vqgan, [film])
-    assert [count.total for count in ends] == [4 * 64] * 4
+    assert [count.total for count in ends] == [3 * 64] * 4  # clips at frames 16, 32 and 48
     assert max(ends[0].hits, ends[3].hits) >= max(ends[1].hits, ends[2].hits)
+
+
+def test_what_was_sampled_is_judged_and_stored_with_times(tmp_path, monkeypatch):
+    size = replace(SIZES["tiny"], frames=112, videos=3)
+    monkeypatch.setitem(SIZES, "full", size)
+    kept = {}
+    monkeypatch.setattr(long_judge, "store", lambda name, columns, rows, **more: kept.update({name: (rows, more)}))
+    vqgan = tiny_vqgan()
+    save(vqgan, tmp_path / "vqgan")
+    config = LongConfig(out=str(tmp_path), vqgan=str(tmp_path / "vqgan"))
+    truths = [draw_truth(1, n, frames=size.frames) for n in range(size.videos)]
+    for name in long_judge.MADE:
+        folder = tmp_path / name / "numpy_files"
+        folder.mkdir(parents=True)
+        np.save(folder / "x_eval.npy", np.stack([render(truth, 32) for truth in truths]))
+        videos = [{"class": truth.label} for truth in truths]
+        (tmp_path / name / "manifest.json").write_text(json.dumps({"videos": videos}))
+    ledger = long.Ledger(tmp_path)
+    for step in listed(config):
+        ledger.entries[step.name] = long.Entry(typed(step), True, 60.0, 6.0, 100.0)
+    long_judge.judge_and_store(config, ledger)
+    rows, more = kept["long"]
+    assert [row[0] for row in rows] == list(long_judge.NAMES.values())
+    assert all(row[1:] == ["100.0 % (43.9-100.0 %), 3 of 3"] * 5 for row in rows if row[0] != rows[1][0])
+    assert "took 5.0 minutes, the other contexts 1.0 more" in more["note"]  # 2 to prepare, 2 to train, 1 to sample
+    assert more["details"]["curves"]["hierarchical"][0] == {
+        "first": 0, "motion": 1.0, "right_object": 1.0, "speed_of_start": 1.0, "valid": 1.0
+    }  # fmt: skip
+    assert kept["long_times"][0][0] == ["sliding window, context 1", 178.57, 17.86, 100]
+    assert [row[0] for row in kept["long_ends"][0]] == [1, 2, 3, 4]

@@ -42,12 +42,12 @@ class Size:
 
 SIZES = {
     "full": Size(
-        n_train=2400,
+        n_train=3600,
         n_test=EVALUATED,
-        frames=32,
-        vqgan_steps=4500,
-        vqgan_start=900,
-        gpt_steps=1650,
+        frames=24,
+        vqgan_steps=1400,
+        vqgan_start=280,
+        gpt_steps=2300,
         n_sample=EVALUATED,
         long_frames=1024,
         model={"n_layer": 4, "n_head": 4, "n_embd": 128},
@@ -95,12 +95,12 @@ def steps(config: DemoConfig) -> list[Step]:
             out=data, n_train=size.n_train, n_test=size.n_test, frames=size.frames, resolution=RESOLUTION))),
         Step("vqgan", "train the VQGAN", "vqgan", ("train_vqgan.py", *_flags(
             data_path=data, default_root_dir=vqgan, resolution=RESOLUTION, sequence_length=8, batch_size=8,
-            num_workers=0, keep_gb=1, n_hiddens=4, embedding_dim=16, n_codes=1024,
-            downsample=(4, 4, 4), norm_type="batch", restart_thres=0.1, rate_weight=0.2, image_gan_weight=0,
-            video_gan_weight=0, l1_weight=4, mse_weight=30, lr=0.012, adam_betas=(0.9, 0.99), lr_schedule="cosine",
-            warmup_steps=50, vq_start_step=size.vqgan_start, codebook_start="kmeans",
-            gradient_clip_val=1, precision="bf16", channels_last=True, max_steps=size.vqgan_steps, log_images_every=0,
-            log_videos_every=0, log_every_n_steps=log, limit_val_batches=4))),
+            num_workers=0, keep_gb=1, n_hiddens=16, embedding_dim=16, n_codes=1024,
+            downsample=(4, 4, 4), norm_type="batch", restart_thres=0.1, rate_weight=0.3, image_gan_weight=0,
+            video_gan_weight=0, l1_weight=4, mse_weight=30, flicker_weight=400, lr=0.012,
+            adam_betas=(0.9, 0.99), lr_schedule="cosine", warmup_steps=50,
+            vq_start_step=size.vqgan_start, codebook_start="kmeans", gradient_clip_val=1, precision="bf16", channels_last=True,
+            max_steps=size.vqgan_steps, log_images_every=0, log_videos_every=0, log_every_n_steps=log, limit_val_batches=4))),
         Step("codes", "turn the clips into codes", "codes", ("-m", "tats", "tokenize", *_flags(
             vqgan_ckpt=vqgan_ckpt, data_path=data, out=f"{out}/codes", resolution=RESOLUTION, sequence_length=FRAMES,
             window_stride=4, batch_size=64, num_workers=0, keep_gb=1))),

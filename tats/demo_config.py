@@ -99,8 +99,9 @@ def steps(config: DemoConfig) -> list[Step]:
             downsample=(4, 4, 4), norm_type="batch", restart_thres=0.1, rate_weight=0.3, image_gan_weight=0,
             video_gan_weight=0, l1_weight=4, mse_weight=30, flicker_weight=400, lr=0.012,
             adam_betas=(0.9, 0.99), lr_schedule="cosine", warmup_steps=50,
-            vq_start_step=size.vqgan_start, codebook_start="kmeans", gradient_clip_val=1, precision="bf16", channels_last=True,
-            max_steps=size.vqgan_steps, log_images_every=0, log_videos_every=0, log_every_n_steps=log, limit_val_batches=4))),
+            vq_start_step=size.vqgan_start, codebook_start="kmeans", gradient_clip_val=1, precision="bf16",
+            channels_last=True, max_steps=size.vqgan_steps, log_images_every=0, log_videos_every=0,
+            log_every_n_steps=log, limit_val_batches=4))),
         Step("codes", "turn the clips into codes", "codes", ("-m", "tats", "tokenize", *_flags(
             vqgan_ckpt=vqgan_ckpt, data_path=data, out=f"{out}/codes", resolution=RESOLUTION, sequence_length=FRAMES,
             window_stride=4, batch_size=64, num_workers=0, keep_gb=1))),

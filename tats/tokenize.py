@@ -2,10 +2,14 @@
 
 tats tokenize --vqgan_ckpt V.ckpt --data_path data/shapes --out data/shapes_codes
 python train_transformer.py --vtokens --data_path data/shapes_codes ...
+
+With --whole every video is one long clip of codes, whatever its length, and memory does not depend on it; training cuts
+windows of --latent_frames out of them.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from tats import flags
 from tats.data.config import DataConfig
@@ -21,12 +25,22 @@ class TokenizeConfig:
     window_stride: int | None = arg(
         None, "frames between the windows of a training video, the last window always included; none: side by side"
     )
+    whole: bool = arg(
+        False, "encode whole videos of any length, each as one long clip of codes; --sequence_length is not needed"
+    )
+    decode_group_norm_in_pieces: bool = arg(
+        False, "with --whole and a VQGAN with group normalisation: pieces of its training length, with seams"
+    )
     device: str = arg("auto", "cpu, cuda, cuda:1 ...; auto: a GPU when there is one")
     data: DataConfig = field(default_factory=DataConfig)
 
     def __post_init__(self) -> None:
         if self.window_stride is not None and self.window_stride < 1:
             raise UserError(f"--window_stride counts frames, 1 or more, got {self.window_stride}")
+        if self.whole and self.window_stride is not None:
+            raise UserError("--whole encodes videos from end to end: there are no windows for --window_stride to place")
+        if self.decode_group_norm_in_pieces and not self.whole:
+            raise UserError("--decode_group_norm_in_pieces is for whole videos: give --whole too, or leave it out")
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -35,11 +49,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     import torch
 
     from tats import checkpoint
-    from tats.data.tokenize import tokenize
+    from tats.data.tokenize import tokenize, tokenize_whole
+    from tats.vqgan.stream import encode_stream
 
     device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
     vqgan = checkpoint.load_vqgan(config.vqgan_ckpt, device)
-    out = tokenize(config.data, vqgan, checkpoint.fingerprint(vqgan), config.out, config.window_stride)
+    fingerprint = checkpoint.fingerprint(vqgan)
+    if config.whole:
+        encode = partial(encode_stream, group_norm_in_pieces=config.decode_group_norm_in_pieces)
+        out = tokenize_whole(config.data, vqgan, fingerprint, config.out, encode)
+    else:
+        out = tokenize(config.data, vqgan, fingerprint, config.out, config.window_stride)
     print(out)
 
 

@@ -2,8 +2,9 @@
 
 A folder of shards, as `tats tokenize` writes it, has `<split>/index.json` and `<split>/codes_00000.bin` ...: clips of
 codes [t, h, w] one after the other, uint16 (int32 beyond 65536 codes). The index holds, per clip, its label, the
-video and the frame it was cut from; and for all: names of the labels, shape, codebook size, how the clips were cut,
-the fingerprint of the VQGAN, and per shard the number of clips and the SHA-256.
+video and the frame it was cut from, and its length where clips are whole videos; and for all: names of the labels,
+shape, codebook size, how the clips were cut, the fingerprint of the VQGAN, and per shard the number of clips and the
+SHA-256.
 """
 
 import hashlib
@@ -19,6 +20,7 @@ import torch
 
 from tats.data.config import DataConfig
 from tats.data.hdf5 import Table, long_enough
+from tats.data.left_out import say
 from tats.flags import UserError
 
 INDEX = "index.json"
@@ -33,15 +35,17 @@ class Index:
     """What `<split>/index.json` holds."""
 
     n_codes: int
-    latent_shape: tuple[int, int, int]  # t, h, w of every clip
+    latent_shape: tuple[int, int, int]  # t, h, w of every clip; t of the shortest where `lengths` differ
     vqgan: str  # fingerprint of the VQGAN that made the codes
-    clip: dict[str, Any]  # sequence_length, sample_every_n_frames, resolution, image_channels, window_stride
+    clip: dict[str, Any]  # sequence_length, sample_every_n_frames, resolution, image_channels, window_stride; of whole
+    # videos sample_every_n_frames, resolution, image_channels, latent_frames (a window, where nothing else is asked)
     label_names: list[str]
     videos: list[str]  # names of the videos
     video: list[int] = field(default_factory=list)  # per clip: which video
     start: list[int] = field(default_factory=list)  # per clip: first frame of its window
     label: list[int] = field(default_factory=list)
     shards: list[dict[str, Any]] = field(default_factory=list)  # file, clips, sha256
+    lengths: list[int] = field(default_factory=list)  # per clip: latent frames; empty where all are alike
 
     @property
     def dtype(self) -> np.dtype:
@@ -58,17 +62,17 @@ class CodeWriter:
     def __init__(self, folder: Path, index: Index, shard_bytes: int = SHARD_BYTES):
         folder.mkdir(parents=True, exist_ok=True)
         self.folder, self.index = folder, index
+        self._shard_bytes = shard_bytes
         self._per_shard = max(1, shard_bytes // (int(np.prod(index.latent_shape)) * index.dtype.itemsize))
         self._file: Any = None
+        self._hash = hashlib.sha256()  # of what the file holds
 
     def add(self, codes: torch.Tensor, video: Iterable[int], start: Iterable[int], label: Iterable[int]) -> None:
         """Append int64 codes [B, t, h, w] with, per clip, the number of its video, its first frame and its label."""
         index = self.index
         if tuple(codes.shape[1:]) != tuple(index.latent_shape):
             raise ValueError(f"codes must be [B, {', '.join(map(str, index.latent_shape))}], got {list(codes.shape)}")
-        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < index.n_codes:
-            raise ValueError(f"codes must lie in [0, {index.n_codes}), got {int(codes.min())} to {int(codes.max())}")
-        for clip in codes.cpu().numpy().astype(index.dtype):
+        for clip in self._checked(codes):
             if self._file is None or index.shards[-1]["clips"] == self._per_shard:
                 self._next_shard()
             data = clip.tobytes()
@@ -78,6 +82,43 @@ class CodeWriter:
         index.video += [int(value) for value in video]
         index.start += [int(value) for value in start]
         index.label += [int(value) for value in label]
+
+    def add_video(self, latent_frames: Iterable[torch.Tensor], video: int, label: int) -> int:
+        """Append a whole video, int64 codes [h, w] as they come; returns its latent frames.
+
+        What has been written of it is taken back when `latent_frames` raises. One index holds whole videos or clips.
+        """
+        index = self.index
+        if self._file is None or self._file.tell() >= self._shard_bytes:
+            self._next_shard()
+        begin, before, length = self._file.tell(), self._hash.copy(), 0
+        try:
+            for frame in latent_frames:
+                data = self._checked(frame[None, None])[0].tobytes()
+                self._file.write(data)
+                self._hash.update(data)
+                length += 1
+        except BaseException:
+            self._file.truncate(begin)
+            self._file.seek(begin)
+            self._hash = before
+            raise
+        index.shards[-1]["clips"] += 1
+        index.lengths.append(length)
+        index.latent_shape = (min(index.lengths), *index.latent_shape[1:])
+        index.video.append(video)
+        index.start.append(0)
+        index.label.append(label)
+        return length
+
+    def _checked(self, codes: torch.Tensor) -> np.ndarray:
+        """Codes [B, t, h, w] as they are stored."""
+        index, rows = self.index, list(self.index.latent_shape[1:])
+        if list(codes.shape[2:]) != rows:
+            raise ValueError(f"latent frames must be {rows}, got {list(codes.shape[2:])}")
+        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < index.n_codes:
+            raise ValueError(f"codes must lie in [0, {index.n_codes}), got {int(codes.min())} to {int(codes.max())}")
+        return codes.cpu().numpy().astype(index.dtype)
 
     def close(self) -> None:
         """Finish the last shard and write the index."""
@@ -119,25 +160,34 @@ class CodeShards:
         self.stored = tuple(self.index.latent_shape)
         self.label_names, self.n_codes = self.index.label_names, self.index.n_codes
         self.vqgan, self.code_side = self.index.vqgan, max(self.stored[1:])
-        self.span = config.latent_frames or self.stored[0]
-        if self.span > self.stored[0]:
+        self.span = config.latent_frames or self.index.clip.get("latent_frames") or self.stored[0]
+        longest = max(self.index.lengths, default=self.stored[0])
+        if self.span > longest:
             raise UserError(
-                f"--latent_frames {self.span} is more than the {self.stored[0]} latent frames of the clips in "
-                f"{self.folder}: take 1 to {self.stored[0]}, or longer clips (--sequence_length of `tats tokenize`)"
+                f"--latent_frames {self.span} is more than the {longest} latent frames of the clips in "
+                f"{self.folder}: take 1 to {longest}, or longer clips (--sequence_length of `tats tokenize`)"
             )
         side = min(config.spatial_length, *self.stored[1:]) if crop else None
         self.latent_shape = (self.span, side, side) if side else (self.span, *self.stored[1:])
-        self.whole = self.latent_shape == self.stored  # then nothing is drawn
+        self.whole = self.latent_shape == self.stored and longest == self.stored[0]  # then nothing is drawn
         self._ends = np.cumsum([shard["clips"] for shard in self.index.shards])
         n_clips = int(self._ends[-1]) if len(self._ends) else 0
-        if not n_clips or any(len(row) != n_clips for row in (self.index.video, self.index.start, self.index.label)):
+        rows = [self.index.video, self.index.start, self.index.label, self.index.lengths or self.index.label]
+        if not n_clips or any(len(row) != n_clips for row in rows):
             raise UserError(
                 f"{self.folder / INDEX} is damaged: it lists {n_clips} clips, and labels or windows of others"
             )
         for shard in self.index.shards:
             self._check(shard)
-        self.starts = np.full(n_clips, self.stored[0] - self.span + 1, np.int64)
-        self.clips = np.full(n_clips, self.stored[0] // self.span, np.int64)
+        self.lengths = np.array(self.index.lengths or [self.stored[0]] * n_clips, np.int64)
+        short = int((self.lengths < self.span).sum())
+        if short:
+            say(f"{self.folder}: left out {short} of {n_clips} videos shorter than {self.span} latent frames")
+        self.starts = np.maximum(self.lengths - self.span + 1, 0)
+        self.clips = self.lengths // self.span
+        self._first = (
+            np.cumsum(self.lengths) - self.lengths
+        )  # latent frames stored before each clip, all shards together
         self._labels = np.array(self.index.label, np.int64)
         self._maps: dict[int, np.ndarray] = {}
 
@@ -172,20 +222,29 @@ class CodeShards:
         for shard in np.unique(shards):
             of_shard = np.flatnonzero(shards == shard)
             first = int(self._ends[shard - 1]) if shard else 0
-            stored, places = self._map(int(shard)), clips[of_shard] - first
+            stored = self._map(int(shard))  # [frames, h, w]
             if self.whole:
-                codes[of_shard] = stored[places]
+                codes[of_shard] = stored.reshape(-1, *self.stored)[clips[of_shard] - first]
                 continue
-            for at, place, (frame, row, column) in zip(of_shard, places, begin[of_shard].tolist()):
-                codes[at] = stored[place, frame : frame + t, row : row + h, column : column + w]
+            places = self._first[clips[of_shard]] - self._first[first]
+            for at, place, (frame, row, column) in zip(of_shard, places.tolist(), begin[of_shard].tolist()):
+                codes[at] = stored[place + frame : place + frame + t, row : row + h, column : column + w]
         rows, columns = begin[:, 1], begin[:, 2]
         box = torch.from_numpy(np.stack([rows, rows + h, columns, columns + w], 1))
         return {"video": torch.from_numpy(codes), "label": torch.from_numpy(self._labels[clips]), "cbox": box}
 
+    def last_frames(self, clip: int, count: int) -> torch.Tensor:
+        """The last latent frames of a stored clip: int64 [count, h, w]"""
+        shard = int(np.searchsorted(self._ends, clip, side="right"))
+        first = int(self._ends[shard - 1]) if shard else 0
+        end = int(self._first[clip] - self._first[first] + self.lengths[clip])
+        return torch.from_numpy(self._map(shard)[end - count : end].astype(np.int64))
+
     def _map(self, shard: int) -> np.ndarray:
         if shard not in self._maps:
             facts = self.index.shards[shard]
-            shape = (facts["clips"], *self.stored)
+            first = int(self._ends[shard - 1]) if shard else 0
+            shape = (int(self.lengths[first : first + facts["clips"]].sum()), *self.stored[1:])
             self._maps[shard] = np.memmap(self.folder / facts["file"], self.index.dtype, "r", shape=shape)
         return self._maps[shard]
 

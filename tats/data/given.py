@@ -182,18 +182,17 @@ def _of_shards(folder: Path, split: str) -> GivenCodes:
         if video not in last or index.start[clip] > index.start[last[video]]:
             last[video] = clip
     rows = [last[video] for video in sorted(last)]
-    t, height, width = index.latent_shape
+    _, height, width = index.latent_shape
 
     def codes(which: int, count: int) -> Tensor:
-        return source.read_many(np.array([rows[which]]))["video"][0, t - count :]
+        return source.last_frames(rows[which], count)
 
     known = index.label_names
     names = [index.videos[index.video[row]] if index.videos else f"{split} {index.video[row]}" for row in rows]
     classes = [known[index.label[row]] if known else None for row in rows]
     side = (height, width)
-    return GivenCodes(
-        folder / split, names, classes, [t] * len(rows), list(known), index.n_codes, side, index.vqgan, codes
-    )
+    latents, known = source.lengths[rows].tolist(), list(known)
+    return GivenCodes(folder / split, names, classes, latents, known, index.n_codes, side, index.vqgan, codes)
 
 
 def _code_folder(root: Path, split: str) -> tuple[Path, str] | None:

@@ -1,5 +1,6 @@
 """A data set through the VQGAN once, so that transformers train without decoding video."""
 
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -7,12 +8,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from tats.data.clips import VideoFolder
 from tats.data.codes import INDEX, CodeWriter, Index, read_index
 from tats.data.config import DataConfig
-from tats.data.left_out import say
+from tats.data.left_out import check_unreadable, say
 from tats.data.loader import Clips, Loader, Order
 from tats.data.module import VideoData
 from tats.flags import UserError
+from tats.reader import ReadError, read_all
+from tats.video import preprocess
 
 CUT = ("sequence_length", "sample_every_n_frames", "resolution", "image_channels")  # what a clip is
 
@@ -84,6 +88,83 @@ def _encode(config: DataConfig, vqgan: Any, listed: Windows, writer: CodeWriter)
         writer.add(codes, listed.video[places], listed.start[places], batch["label"])
     writer.close()
     say(f"{writer.folder}: {len(clips)} clips of codes, of {len(set(listed.video.tolist()))} videos")
+
+
+def tokenize_whole(
+    config: DataConfig, vqgan: Any, fingerprint: str, out: str | Path, encode: Callable[..., Iterator[torch.Tensor]]
+) -> Path:
+    """Encode whole videos of both splits, of any length and in constant memory, and write them as shards below `out`.
+
+    `encode(vqgan, pieces)` turns pieces of a video, float [1, C, n, H, W], into latent frames, int64 [1, h, w]. Every
+    video becomes one clip of codes; videos of less than a latent frame are left out. Returns the folder; one that holds
+    these very codes is kept as it is.
+
+    Raises:
+        UserError: the data cannot be read, or the folder holds other codes.
+    """
+    out = Path(out).expanduser()
+    own, every = vqgan.config, config.sample_every_n_frames
+    factor = own.downsample[0]
+    config = replace(config, resolution=own.resolution, image_channels=own.image_channels)
+    config = replace(config, sequence_length=factor if config.image_folder else factor * every)  # a latent frame
+    latents, height, width = own.latent_shape
+    clip = {name: getattr(config, name) for name in CUT[1:]} | {"latent_frames": latents}
+    data = VideoData(config, seed=0)
+    for split in ("train", "test"):
+        source = data.source(split)
+        names = list(getattr(source, "names", []))
+        if _kept(out / split, fingerprint, clip, names):
+            continue
+        writer = CodeWriter(
+            out / split, Index(vqgan.n_codes, (1, height, width), fingerprint, clip, data.label_names, names)
+        )
+        _encode_whole(source, vqgan, writer, encode)
+    return out
+
+
+def _encode_whole(source: Any, vqgan: Any, writer: CodeWriter, encode: Callable[..., Iterator[torch.Tensor]]) -> None:
+    from tqdm import tqdm
+
+    device = next(vqgan.parameters()).device
+    problems, latents, total = [], 0, len(source.starts)
+    for video in tqdm(range(total), desc=f"encoding {writer.folder}", unit=" videos"):
+        pieces = (piece[None].to(device) for piece in whole_video(source, video))
+        label = int(source.labels[video]) if hasattr(source, "labels") else 0
+        try:
+            latents += writer.add_video((codes[0] for codes in encode(vqgan, pieces)), video, label)
+        except ReadError as error:
+            problems.append(str(error))
+    check_unreadable(str(writer.folder), problems, total)
+    writer.close()
+    say(f"{writer.folder}: {total - len(problems)} videos, {latents} latent frames")
+
+
+def whole_video(source: Any, video: int) -> Iterator[torch.Tensor]:
+    """All frames of one video of a source, as many at a time as its windows have: float [C, n, H, W].
+
+    Raises:
+        ReadError: they cannot be decoded.
+    """
+    config = source.config
+    size, every = config.clip_frames, config.sample_every_n_frames
+    if isinstance(source, VideoFolder):  # decoded once, from the first frame to the last
+        frames: list[np.ndarray] = []
+        for number, frame in enumerate(read_all(source.path(video))):
+            if number % every == 0:
+                frames.append(frame)
+            if len(frames) == size:
+                yield preprocess(np.stack(frames), config.resolution, image_channels=config.image_channels)
+                frames = []
+        if frames:
+            yield preprocess(np.stack(frames), config.resolution, image_channels=config.image_channels)
+        return
+    draw, last = np.random.default_rng(0), int(source.starts[video] - 1) // every * every
+    begin = 0
+    while begin <= last:
+        yield source.read(video, begin, draw)["video"]
+        begin += size * every
+    if rest := size - (begin - last) // every:  # frames after the last full window
+        yield source.read(video, last, draw)["video"][:, -rest:]
 
 
 @torch.inference_mode()

@@ -53,7 +53,7 @@ def encode_stream(
 
     Raises:
         UserError: group normalisation, and more frames than a training clip has (when they have come).
-        ValueError: the pieces do not fit each other, or the model is in training mode.
+        ValueError: the pieces do not fit each other or fill no latent frame, or the model is in training mode.
     """
     check(vqgan, piece)
     given = fitting([video_pieces] if isinstance(video_pieces, Tensor) else video_pieces, 2, vqgan)
@@ -67,21 +67,33 @@ def encode_stream(
     elif vqgan.config.padding_type == "circular":
         made = encode_circular(vqgan, regroup(given, 2, frames))
     else:
-        made = stream(encode_piece, vqgan, regroup(given, 2, frames))
+        made = stream(encode_piece, vqgan, regroup(given, 2, frames), ahead=True)
     return (codes[:, place] for codes in made for place in range(codes.shape[1]))
 
 
 @torch.no_grad()
-def stream(step: Callable[..., Tensor | None], vqgan: VQGAN, pieces: Iterable[Tensor]) -> Iterator[Tensor]:
-    """What `step` (`decode_piece` or `encode_piece`) makes of all pieces, one after the other."""
-    state = State()
+def stream(
+    step: Callable[..., Tensor | None], vqgan: VQGAN, pieces: Iterable[Tensor], ahead: bool = False
+) -> Iterator[Tensor]:
+    """What `step` (`decode_piece` or `encode_piece`) makes of all pieces, one after the other.
+
+    With `ahead` a piece waits for the next one, so that the last is known as such and the end needs no step of its own.
+
+    Raises:
+        ValueError: there were frames, but nothing came of them.
+    """
+    state, waiting = State(), None
+    came = gave = False
     for x in pieces:
-        made = step(vqgan, x, state)
-        if made is not None:
+        came = True
+        now, waiting = (waiting, x) if ahead else (x, None)
+        if now is not None and (made := step(vqgan, now, state)) is not None:
+            gave = True
             yield made
-    made = step(vqgan, None, state, last=True)
-    if made is not None:
+    if (made := step(vqgan, waiting, state, last=True)) is not None:
         yield made
+    elif came and not gave:
+        raise ValueError(f"the video is shorter than a latent frame: {vqgan.config.downsample[0]} frames are needed")
 
 
 @torch.no_grad()

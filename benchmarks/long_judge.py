@@ -1,7 +1,9 @@
 """Judges the long videos of benchmarks/long.py and stores what it finds as tables."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from tats.vqgan.stream import decode_stream, encode_stream
 COMMAND = "python benchmarks/long.py"
 LAST, LAW = 16, 100  # frames at the end in which the object, and those in which speed and law are judged
 CURVE = 64  # frames of a window of the curves
+REAL = 24  # films of the dataset beside the videos that were made
 TOGETHER = 12  # films that go through the VQGAN at once
 ENDS = 16  # frames of the clips whose codes are held against those of the film
 MADE = [*(f"context{n}" for n in CONTEXTS), "hierarchical"]
@@ -110,18 +113,28 @@ def ends_of_clips(vqgan: VQGAN, films: Sequence[NDArray[np.uint8]]) -> list[Coun
     return [Count(int(row.sum()), len(row) * each) for row in total.unbind(1)]
 
 
+def judge_all(videos: Iterable[NDArray[np.uint8]], labels: Sequence[str]) -> list[Judgement]:
+    """Judge videos against their classes, in as many processes as there are cores."""
+    with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+        waiting = [
+            pool.submit(judge, np.asarray(video), *label.split("_"))
+            for video, label in zip(videos, labels, strict=True)
+        ]
+        return [each.result() for each in waiting]
+
+
 def judge_and_store(config: LongConfig, ledger: Any) -> None:
     """Judge everything, store the tables."""
     size = SIZES[config.size]
     vqgan = checkpoint.load_vqgan(config.vqgan)
-    truths = [draw_truth(9, n, split="test", frames=size.frames, label=n % len(CLASSES)) for n in range(size.videos)]
+    truths = [draw_truth(9, n, split="test", frames=size.frames, label=n % len(CLASSES))
+              for n in range(min(REAL, size.videos))]  # fmt: skip
     films = [render(truth, vqgan.config.resolution) for truth in truths]
     judged: dict[str, list[Judgement]] = {}
     for name, seen in (("real", films), ("reconstructed", through(vqgan, films))):
-        judged[name] = [judge(film, truth.colour, truth.shape) for film, truth in zip(seen, truths)]
+        judged[name] = judge_all(seen, [f"{truth.colour}_{truth.shape}" for truth in truths])
     for name in MADE:
-        videos, labels = made(config, name)
-        judged[name] = [judge(np.asarray(video), *label.split("_")) for video, label in zip(videos, labels)]
+        judged[name] = judge_all(*made(config, name))
     found = {name: shares(judgements) for name, judgements in judged.items()}
     curves = {name: curve(judgements) for name, judgements in judged.items()}
     ends = ends_of_clips(vqgan, films[:12])

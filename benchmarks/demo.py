@@ -27,6 +27,7 @@ TITLES = {
     "gpt": "train the transformer",
     "samples": "sample 240 clips",
     "long": "sample 4 videos of 1024 frames",
+    "features": "train the feature network",
     "judge": "judge everything, write the page",
 }
 

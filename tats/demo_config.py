@@ -9,6 +9,7 @@ CLASSES = 12
 FRAMES, RESOLUTION = 16, 32  # of a clip
 CHECKPOINT = "/version_0/checkpoints/last.ckpt"  # of a run
 LONG = ("red_circle", "green_square", "blue_triangle", "yellow_circle")  # classes of the long videos, one each
+FEATURES = "features.pt"  # the feature network, below --out
 EVALUATED = 240  # clips that are sampled and judged, and test clips beside them
 
 
@@ -37,6 +38,8 @@ class Size:
     gpt_steps: int
     n_sample: int
     long_frames: int
+    feature_steps: int  # of the feature network, and the clips that it learns from
+    feature_clips: int
     model: dict[str, int]  # of the transformer
 
 
@@ -50,6 +53,8 @@ SIZES = {
         gpt_steps=2300,
         n_sample=EVALUATED,
         long_frames=1024,
+        feature_steps=180,
+        feature_clips=720,
         model={"n_layer": 4, "n_head": 4, "n_embd": 128},
     ),
     "tiny": Size(
@@ -61,6 +66,8 @@ SIZES = {
         gpt_steps=100,
         n_sample=24,
         long_frames=96,
+        feature_steps=30,
+        feature_clips=120,
         model={"n_layer": 2, "n_head": 2, "n_embd": 64},
     ),
 }
@@ -72,7 +79,7 @@ class Step:
 
     name: str
     title: str
-    makes: str  # a folder below --out
+    makes: str  # a folder or file below --out
     args: tuple[str, ...]
 
     def command(self) -> list[str]:
@@ -117,6 +124,10 @@ def steps(config: DemoConfig) -> list[Step]:
             gpt_ckpt=gpt_ckpt, vqgan_ckpt=vqgan_ckpt, class_cond=True, label=LONG, save=f"{out}/long", dataset="shapes",
             n_sample=len(LONG), batch_size=len(LONG), frames=size.long_frames, temporal_sample_pos=2, seed=0, top_k=0,
             top_p=0.5, top_p_init=0.98, frames_init=1))),
+        Step("features", "train the feature network that judges", FEATURES, ("-m", "tats", "evaluate", *_flags(
+            train_features=True, data_path=data, features_ckpt=f"{out}/{FEATURES}", resolution=RESOLUTION,
+            sequence_length=FRAMES, num_workers=0, keep_gb=1, feature_steps=size.feature_steps,
+            feature_clips=size.feature_clips))),
     ]  # fmt: skip
 
 

@@ -14,8 +14,11 @@ from numpy.typing import NDArray
 from tats import checkpoint
 from tats.data.config import DataConfig
 from tats.data.module import VideoData
-from tats.demo_config import CHECKPOINT, EVALUATED, FRAMES, RESOLUTION, DemoConfig
+from tats.demo_config import CHECKPOINT, EVALUATED, FEATURES, FRAMES, RESOLUTION, DemoConfig
+from tats.demo_features import judge_features, judge_pixels, show_features
 from tats.demo_long import judge_long, last_windows, show_long
+from tats.evaluate import spread_evenly
+from tats.metrics import features
 from tats.metrics.counts import Count
 from tats.metrics.nearest import Nearest, nearest_clips
 from tats.metrics.oracle import Judgement, judge_many, summary
@@ -85,6 +88,11 @@ def judge_demo(config: DemoConfig) -> Found:
         "samples": judge_many(sampled.numpy(), sampled_names),
     }
     truth = list(json.loads((out / "data" / "train" / "truth.json").read_text(encoding="utf-8")).values())
+    sets = {
+        "samples": sampled,
+        "reconstructions": reconstructed,
+        "training clips": spread_evenly(data.train_loader(), len(originals)),
+    }
     long, long_clips = judge_long(out / "long", vqgan)
     per_clip = -10 * squared_error(originals, reconstructed).mean(1).log10()  # [N] dB
     numbers = {
@@ -92,6 +100,8 @@ def judge_demo(config: DemoConfig) -> Found:
         "classes": per_class(judged["samples"], sampled_names, names),
         "spread": spread(judged["samples"], judged["test clips"], truth),
         "psnr_db": round(float(per_clip.mean()), 2),
+        "ssim": judge_pixels(originals, reconstructed),
+        "features": judge_features(features.load(out / FEATURES), originals, sets),
         "codes_used": int(torch.cat(codes).unique().numel()),
         "n_codes": vqgan.n_codes,
         "weights": weights_of(out),
@@ -213,6 +223,7 @@ def show_scores(page: Page, numbers: dict[str, Any]) -> None:
         "Samples, class by class",
         first="class",
     )
+    show_features(page, numbers)
     rows = [[name, row.get("samples", "–"), row.get("test clips", "–")] for name, row in numbers["spread"].items()]
     page.table(
         ["first", "samples", "test clips"],

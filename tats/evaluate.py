@@ -43,7 +43,7 @@ def train_features(config: EvaluateConfig) -> "FeatureNet":
     shown = tqdm(_epochs(data, wanted), "clips for the feature network", batches, unit="batch", mininterval=0.5)
     frames, labels = gather(shown, wanted)
     shown.close()
-    test = gather(_spread(data.test_loader(), TEST_CLIPS))
+    test = gather(spread_evenly(data.test_loader(), TEST_CLIPS))
     with tqdm(total=config.feature_steps, desc="feature network", unit="step", mininterval=0.5) as bar:
 
         def progress(step: int, loss: float) -> None:
@@ -71,7 +71,7 @@ def _epochs(data: Any, wanted: int) -> Iterator[dict[str, Any]]:
         yield from loader
 
 
-def _spread(loader: Any, wanted: int) -> Iterator[dict[str, Any]]:
+def spread_evenly(loader: Any, wanted: int) -> Iterator[dict[str, Any]]:
     """Batches of clips spread evenly over the whole split, whose files are sorted by class."""
     from tats.data.loader import Failure, collate
 

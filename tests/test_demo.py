@@ -6,10 +6,13 @@ import sys
 from types import SimpleNamespace
 
 import pytest
+import torch
 
-from tats import demo, demo_config, demo_page, flags
+from tats import demo, demo_config, demo_features, demo_page, flags
 from tats.demo_config import DemoConfig, Step
 from tats.flags import UserError
+from tats.metrics.features import RandomNet
+from tats.report import Page
 
 FAIL = "raise SystemExit(1)"
 
@@ -89,13 +92,14 @@ def test_fresh_removes_what_the_demo_made_and_nothing_else(play):
 
 PARSED = """
 import sys
-import sample_short, tats.data.shapes_config, tats.flags, tats.tokenize, train_transformer, train_vqgan
+import sample_short, tats.data.shapes_config, tats.evaluate_flags, tats.flags, tats.tokenize
+import train_transformer, train_vqgan
 from tats.demo_config import DemoConfig, steps
 from tats.gpt.sample_config import LongConfig, ShortConfig
 for size in ("full", "tiny"):
     kinds = {"data": tats.data.shapes_config.ShapesConfig, "vqgan": train_vqgan.Config,
              "codes": tats.tokenize.TokenizeConfig, "gpt": train_transformer.Config, "samples": ShortConfig,
-             "long": LongConfig}
+             "long": LongConfig, "features": tats.evaluate_flags.EvaluateConfig}
     for step in steps(DemoConfig(size=size)):
         words = list(step.args[3:] if step.args[0] == "-m" else step.args[1:])
         tats.flags.parse(kinds.pop(step.name), words)
@@ -112,8 +116,10 @@ def test_the_commands_of_both_sizes_parse_without_torch():
 def test_a_command_is_shown_as_one_types_it():
     listed = demo_config.steps(DemoConfig(size="tiny", out="there"))
     assert listed[0].text().startswith("python -m tats shapes --out there/data --n_train 120 ")
-    assert "--class_cond --save there/samples " in listed[-2].text()
-    assert "--label red_circle green_square " in listed[-1].text() and "--frames 96 " in listed[-1].text()
+    long, features = listed[-2:]
+    assert "--class_cond --save there/samples " in listed[-3].text()
+    assert "--label red_circle green_square " in long.text() and "--frames 96 " in long.text()
+    assert "--features_ckpt there/features.pt " in features.text() and features.makes == "features.pt"
     assert "--downsample 4 4 4 " in listed[1].text()
     assert listed[0].command()[0] == sys.executable
     with pytest.raises(UserError, match="--out takes a folder of its own"):
@@ -147,3 +153,34 @@ def test_spread_leaves_out_clips_without_the_right_object():
     assert found["direction"] == {"samples": 0, "test clips": 0}
     assert found["speed"] == {"samples": 0.5, "test clips": 0}
     assert "samples" not in demo_page.spread([], [seen((0.02, 0.0))], truth)["place"]
+
+
+def test_scores_by_the_feature_network_stand_under_its_own_name_with_their_counts():
+    made = torch.Generator().manual_seed(0)
+    test = torch.randint(0, 256, (6, 4, 16, 16, 3), generator=made, dtype=torch.uint8)
+    near = test // 32 * 32
+    batches = [{"video": test[:2].movedim(-1, 1).float() / 255 - 0.5}, {"frames": test[2:5]}]
+    found = demo_features.judge_features(RandomNet(), test, {"near": near, "grey": test // 8 + 100, "some": batches})
+    near_row, grey_row, some_row = found["sets"].values()
+    assert found["names"] == ["FCD-random", "KCD-random"]
+    assert 0 <= near_row["FCD-random"] < grey_row["FCD-random"]
+    assert (near_row["n_generated"], some_row["n_generated"], some_row["n_real"]) == (6, 5, 6)
+    assert demo_features.judge_pixels(test, test) == 1 > demo_features.judge_pixels(test, near) > 0.9
+    page = Page("page")
+    page.section("Scores")
+    counts = {"reconstructions": {"valid": [5, 6]}}
+    network = found["network"] | {"play_accuracy": 0.5}
+    numbers = {"scores": counts, "psnr_db": 30.5, "ssim": 0.987, "codes_used": 7, "n_codes": 9}
+    demo_features.show_features(page, numbers | {"features": found | {"network": network}})
+    shown = page.html()
+    for text in (
+        "FCD-random",
+        "5 against 6",
+        "too few for a covariance",
+        "30.5",
+        "0.987",
+        "7 of 9",
+        "their 6 originals",
+    ):
+        assert text in shown
+    assert "FVD" not in shown.replace("(not FVD)", "")

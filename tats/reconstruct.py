@@ -170,9 +170,10 @@ def _clips_of_dataset(config: ReconstructConfig, model: "VQGANConfig") -> "Itera
 
 def _clips_of_files(path: Path, model: "VQGANConfig", batch_size: int) -> "Iterator[Tensor]":
     """Windows side by side of every video below a folder; a shorter rest, and a shorter video, are left out."""
+    import numpy as np
     import torch
 
-    from tats.media import read_frames
+    from tats.reader import read_all
     from tats.video import preprocess
 
     files = sorted(f for f in path.rglob("*") if f.suffix.lower() in FILMS) if path.is_dir() else [path]
@@ -180,11 +181,14 @@ def _clips_of_files(path: Path, model: "VQGANConfig", batch_size: int) -> "Itera
         raise UserError(f"--data_path {path} holds no videos ({' '.join(FILMS)})")
     waiting: list[Tensor] = []
     for file in files:
-        frames = read_frames(file)
-        for start in range(0, len(frames) - model.sequence_length + 1, model.sequence_length):
-            window = frames[start : start + model.sequence_length]
+        window: list[np.ndarray] = []  # no more of a film is held
+        for frame in read_all(file):
+            window.append(frame)
+            if len(window) < model.sequence_length:
+                continue
             every = model.sample_every_n_frames
-            waiting.append(preprocess(window, model.resolution, None, every, model.image_channels))
+            waiting.append(preprocess(np.stack(window), model.resolution, None, every, model.image_channels))
+            window = []
             if len(waiting) == batch_size:
                 yield torch.stack(waiting)
                 waiting = []

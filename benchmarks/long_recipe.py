@@ -49,7 +49,7 @@ class Size:
 
 
 SIZES = {
-    "full": Size(1500, 128, 3000, 1800, 1200, FRAMES, VIDEOS, "--n_layer 4 --n_head 4 --n_embd 128"),
+    "full": Size(1500, 128, 1500, 900, 600, FRAMES, VIDEOS, "--n_layer 4 --n_head 4 --n_embd 128"),
     "tiny": Size(24, 64, 20, 20, 20, 64, 12, "--n_layer 2 --n_head 2 --n_embd 32"),
 }
 TRAIN = """--block_size 0 --batch_size 16 --num_workers 0 --lr 0.002 --lr_schedule cosine --warmup_steps 100

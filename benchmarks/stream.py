@@ -54,8 +54,8 @@ def make(size: str) -> Any:
     vqgan = VQGAN(VQGANConfig(n_codes=1024, norm_type="batch", sequence_length=16, **SIZES[size])).eval()
     for layer in vqgan.modules():
         if isinstance(layer, torch.nn.BatchNorm3d):
-            layer.running_mean.normal_(0, 0.1)
-            layer.running_var.uniform_(0.8, 1.2)
+            layer.get_buffer("running_mean").normal_(0, 0.1)
+            layer.get_buffer("running_var").uniform_(0.8, 1.2)
     return vqgan
 
 

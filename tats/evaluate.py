@@ -113,7 +113,8 @@ def reconstruction_scores(result: dict[str, Any], compared: dict[str, Any], open
 
     made = opened.pair.generated
     usage = made.usage.scores(opened.how.world) if isinstance(made, Reconstructions) else {}
-    own = {f"r{name}" if name in opened.network.scores else name: value for name, value in result.items()}
+    names = opened.network.scores if opened.network is not None else ()
+    own = {f"r{name}" if name in names else name: value for name, value in result.items()}
     scores = {name: compared[name] for name in compared["score"].split(", ")}
     told = ", ".join(f"{name} {value:.4g}" for name, value in scores.items())
     line = (

@@ -20,16 +20,17 @@ def same_padding(kernel: int, strides: Size3) -> tuple[int, ...]:
 def conv3d(x: Tensor, conv: nn.Conv3d, padding: Size3) -> Tensor:
     """A convolution with another zero padding than its own.
 
-    On a CPU torch sends a single small clip, and with one thread every 1 x 1 x 1 kernel, through a convolution that
-    takes up to ten times as long and rounds by the number of frames (`use_mkldnn` in ATen/native/Convolution.cpp).
-    Here every size goes the same way, so that a piece of a video has the values of the whole.
+    On a CPU torch sends a single small clip through a convolution that takes up to ten times as long and rounds
+    otherwise (`use_mkldnn` in ATen/native/Convolution.cpp), and 1 x 1 x 1 kernels round by the number of frames. Here
+    every size goes the same way, so that a piece of a video has the values of the whole.
     """
-    point = max(conv.kernel_size) == 1
-    few = point or (len(x) == 1 and x.shape[:4].numel() <= SMALL)
-    plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    if few and plain and torch.backends.mkldnn.enabled and torch.backends.mkldnn.is_available():
-        x = x.contiguous() if point else x  # codes that were looked up have their channels last
-        return torch.mkldnn_convolution(x, conv.weight, conv.bias, padding, conv.stride, conv.dilation, conv.groups)
+    if x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
+        if max(conv.kernel_size) == 1:
+            y = F.linear(x.movedim(1, -1), conv.weight.flatten(1), conv.bias)  # [B, T, H, W, C]
+            return y.movedim(-1, 1).contiguous()
+        fast = torch.backends.mkldnn.enabled and torch.backends.mkldnn.is_available()
+        if fast and len(x) == 1 and x.shape[:4].numel() <= SMALL:
+            return torch.mkldnn_convolution(x, conv.weight, conv.bias, padding, conv.stride, conv.dilation, conv.groups)
     return F.conv3d(x, conv.weight, conv.bias, conv.stride, padding, conv.dilation, conv.groups)
 
 

@@ -21,7 +21,7 @@ from tats.metrics.counts import Count  # noqa: E402
 
 COMMAND = "make demo"
 TITLES = {
-    "data": "write the dataset: 2400 + 240 video files",
+    "data": "write the dataset: 3600 + 240 video files",
     "vqgan": "train the VQGAN",
     "codes": "turn all clips into codes",
     "gpt": "train the transformer",

@@ -14,6 +14,7 @@ from tats.data.config import DataConfig
 from tats.flags import UserError
 from tats.gpt.api import sample_codes
 from tats.gpt.config import GPTConfig
+from tats.gpt.model import GPT
 from tats.metrics.data_side import data_clips
 from tats.metrics.evaluation import How, Pair, evaluate
 from tats.metrics.networks import open_network
@@ -120,11 +121,14 @@ def gpt_scores(config: ScoreConfig, data: DataConfig, gpt: GPTConfig, vqgan: VQG
     clips = replace(data, vtokens=False, sequence_length=length, resolution=h, sample_every_n_frames=every)
 
     def make(module: LightningModule, protocol: Protocol, real: Side) -> Side:
-        device = next(module.gpt.parameters()).device
+        model = module.gpt
+        if not isinstance(model, GPT):
+            raise TypeError(f"{type(module).__name__}.gpt must be a GPT, got {type(model).__name__}")
+        device = next(model.parameters()).device
 
         def sample(numbers: Sequence[int], seed: int) -> Tensor:
-            label = {"label": [number % gpt.code_offset for number in numbers]} if gpt.key == "label" else {}
-            codes = sample_codes(module.gpt, seeds=[seed * 1_000_000 + number for number in numbers], **label)
+            label = [number % gpt.code_offset for number in numbers] if gpt.key == "label" else None
+            codes = sample_codes(model, label=label, seeds=[seed * 1_000_000 + number for number in numbers])
             return quantised(vqgan.to(device).decode(codes), protocol.levels)
 
         return MadeClips(config.score_clips, sample, protocol, {"form": "sampled while training"}, 32)

@@ -46,7 +46,8 @@ def test_runs_that_are_killed_end_with_the_same_codes_and_files():
     command = [sys.executable, str(ROOT / "tests/reliability/killed_samplers.py"), "--kills", "3", "--staged"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=290, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.count(": killed with") == 6 and done.stdout.count("files equal") == 2
+    assert done.stdout.count(": killed with") == 6
+    assert done.stdout.count("files equal") >= 2  # one more for each run that was faster than its killer
 
 
 def test_every_output_shows_the_codes_and_a_second_call_makes_only_what_is_missing(models, tmp_path):

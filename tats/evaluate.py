@@ -139,15 +139,24 @@ def write_json(result: dict[str, Any], path: str | Path) -> None:
     partial.replace(path)
 
 
+def _files(words: Sequence[str], at: int) -> list[str]:
+    """The words from place `at` up to the next flag."""
+    return list(itertools.takewhile(lambda word: not word.startswith("-"), words[at:]))
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """`tats evaluate --train_features ...` or `tats evaluate GENERATED REAL ...`."""
     words = list(sys.argv[1:] if argv is None else argv)
-    paths = list(itertools.takewhile(lambda word: not word.startswith("-"), words))
+    paths = _files(words, 0)
+    rest = words[len(paths) :]
+    if not paths and "--protocol" in words:  # `tats evaluate --protocol NAME GENERATED REAL`
+        at = words.index("--protocol") + 2
+        paths = _files(words, at)
+        rest = words[:at] + words[at + len(paths) :]
     if len(paths) > 2:
         raise UserError(f"tats evaluate compares two sets of clips, got {len(paths)}: {', '.join(paths)}")
     named = [word for pair in zip(("--generated", "--real"), paths) for word in pair]
-    words = named + words[len(paths) :]
-    config = parse(EvaluateConfig, words, "tats evaluate")
+    config = parse(EvaluateConfig, named + rest, "tats evaluate")
     if config.train_features:
         described = train_features(config).describe()
         line = f"feature network {described['fingerprint']} at {config.path}: "

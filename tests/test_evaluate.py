@@ -158,3 +158,9 @@ def test_protocols_from_the_command_line(network, dataset, tmp_path, capsys):
     ):
         with pytest.raises(UserError, match=said):
             evaluate.main(words)
+
+
+@pytest.mark.parametrize("words", ["nothere b", "nothere b --protocol clips", "--protocol clips nothere b --seed 1"])
+def test_both_sides_may_stand_before_the_flags_or_behind_the_protocol(words):
+    with pytest.raises(UserError, match=r"^nothere: no such file or folder"):
+        evaluate.main(words.split())

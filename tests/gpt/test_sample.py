@@ -15,8 +15,8 @@ from tats.gpt.api import (
 from tats.gpt.condition import condition
 from tats.gpt.draw import Draw
 from tats.gpt.engine import Engine
-from tats.gpt.objective import crop_places, predict
-from tats.gpt.plans import plan_between, plan_long, plan_short, plan_wide
+from tats.gpt.objective import predict
+from tats.gpt.plans import plan_between, plan_long, plan_short
 from tats.gpt.sample import fill, layout_of
 
 CONDITIONS = {
@@ -69,21 +69,6 @@ def test_frames_between_agree_with_training(key, step, known):
         assert torch.equal(shown[:, new], best[:, new])
         assert torch.equal(shown[:, : window.new.start], before[:, : window.new.start])
         assert torch.equal(shown[:, -1], before[:, -1])
-
-
-@pytest.mark.parametrize("size, context", [((5, 4), 2), ((3, 5), 0), ((3, 2), 1)])
-def test_wide_pictures_agree_with_training(size, context):
-    gpt = tiny_gpt((3, 3, 2), key="none", places=(3, 6, 6))
-    frames = list(sample_wide_codes(gpt, 4, size, context, seeds=[0, 1], top_k=1))
-    codes, cond = torch.stack(frames, 1), torch.zeros(2, 1, dtype=torch.long)
-    for window in plan_wide(4, size, (3, 2), context):
-        shown = torch.zeros(2, 3, 3, 2, dtype=torch.long)  # frames behind the window are not seen
-        part = codes[:, window.frames.start : window.frames.stop, window.rows.start : window.rows.stop]
-        shown[:, : window.new + 1] = part[..., window.columns.start : window.columns.stop]
-        box = torch.tensor([[window.rows.start, window.rows.stop, window.columns.start, window.columns.stop]])
-        best = best_of_training(gpt, cond, shown, crop_places((3, 3, 2), box))
-        new = (..., slice(window.new_rows.start, 3), slice(window.new_columns.start, 2))
-        assert torch.equal(shown[:, window.new][new], best[:, window.new][new])
 
 
 def test_hierarchical_videos_agree_with_the_training_of_both_models():

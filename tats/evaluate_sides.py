@@ -1,5 +1,6 @@
 """What `tats evaluate` opens: both sides of a score, the network, and the processes that share the work."""
 
+import atexit
 import itertools
 import json
 import os
@@ -82,6 +83,7 @@ def join(device: str | None) -> tuple[World, str]:
     size, gpu = int(os.environ.get("WORLD_SIZE", "1")), torch.cuda.is_available()
     if size > 1 and not torch.distributed.is_initialized():
         torch.distributed.init_process_group("nccl" if gpu and device != "cpu" else "gloo")
+        atexit.register(torch.distributed.destroy_process_group)  # threads left at the end abort the process
     if device is None:
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if gpu else "cpu"
     if device.startswith("cuda:"):

@@ -55,6 +55,7 @@ if bad:
         compute(short if rank else mine(9, 0), mine(9, 1), network, world=world)
     except UserError as error:
         print(json.dumps(str(error)))
+    dist.destroy_process_group()
     sys.exit()
 key = {"data": "random"}
 real = cached(key, lambda: describe_clips(mine(121, 1), network, "real", world=world), folder=folder, world=world)
@@ -72,6 +73,8 @@ values = {"frechet": found["FCD-random"], "kernel": found["KCD-random"], "kernel
           "tiny": tiny["FCD-random"], "n": [found["n_generated"], found["n_real"]], "IS": score["IS"],
           "IS deviation": score["IS_deviation"]}
 print(json.dumps(values | quality.scores(world) | usage.scores(world) | likelihood.scores(world)))
+if size > 1:
+    dist.destroy_process_group()  # gloo's threads must not outlive the interpreter: that aborts the process
 """
 
 

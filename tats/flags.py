@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar, get_type_hints
 
+from tats import limits
 from tats.flags_values import REQUIRED, UserError, convert, describe, existing_path, length, nearest, new_folder, show
 
 __all__ = [
@@ -133,6 +134,15 @@ def collect(cls: type, path: tuple[str, ...] = (), group: str = "options", given
     return found
 
 
+def _limits() -> list[Flag]:
+    """The limits on what is read from files: flags of every command, fields of no config."""
+    title = "limits on what is read from files"
+    return [
+        Flag(name, ("limits",), title, int, limits.limit(name), help, None, True, ())
+        for name, (_, help) in limits.LIMITS.items()
+    ]
+
+
 def _title(cls: type, name: str) -> str:
     lines = (cls.__doc__ or name).strip().splitlines()
     return name if lines[0].startswith(f"{cls.__name__}(") else lines[0].rstrip(".")
@@ -166,7 +176,7 @@ def parse(cls: type[Config], argv: Sequence[str] | None = None, prog: str | None
     """
     from tats.flags_line import read_line, read_yaml, say_notes, write_help
 
-    flags = collect(typing.cast(type, cls))
+    flags = [*collect(typing.cast(type, cls)), *(bounds := _limits())]
     notes = _notes(typing.cast(type, cls))
     line = read_line(flags, notes, list(sys.argv[1:] if argv is None else argv))
     if line.help:
@@ -180,16 +190,16 @@ def parse(cls: type[Config], argv: Sequence[str] | None = None, prog: str | None
         noted.update(mentioned)
     values.update(line.values)
     missing = [flag for flag in flags if values[flag.key] is REQUIRED]
+    shown = [flag for flag in flags if flag.is_flag and not (flag in bounds and limits.usual(flag.name, values))]
     if line.print_config and missing:
-        print(
-            dump({flag.name: None if flag in missing else values[flag.name] for flag in flags if flag.is_flag}), end=""
-        )
+        print(dump({flag.name: None if flag in missing else values[flag.name] for flag in shown}), end="")
         raise SystemExit(0)
     if missing:
         raise UserError(f"--{missing[0].name} is required: {missing[0].help} ({describe(missing[0].kind)})")
     config = build(cls, flags, values)
+    limits.use({flag.name: values[flag.key] for flag in bounds})
     if line.print_config:
-        print(dump({flag.name: values[flag.name] for flag in flags if flag.is_flag}), end="")
+        print(dump({flag.name: values[flag.name] for flag in shown}), end="")
         raise SystemExit(0)
     say_notes({**noted, **line.noted})
     return config
@@ -266,7 +276,9 @@ def dump(values: Mapping[str, Any]) -> str:
 def save_yaml(config: Any, path: str | Path) -> None:
     """Writes the flags of `config` as a file that `--config` reads. Fields that are no flags are left out."""
     values = to_dict(config)
-    text = dump({flag.name: values[flag.name] for flag in collect(type(config)) if flag.is_flag})
+    bounds = {name: limits.limit(name) for name in limits.LIMITS}
+    moved = {name: value for name, value in bounds.items() if not limits.usual(name, bounds)}
+    text = dump({**{flag.name: values[flag.name] for flag in collect(type(config)) if flag.is_flag}, **moved})
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     partial = target.with_name(target.name + ".partial")

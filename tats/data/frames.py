@@ -1,6 +1,7 @@
-"""Folders of pictures: every folder below `<data_path>` that holds pictures is one video.
+"""Videos that are folders of pictures: every folder below `<data_path>` that holds pictures is one video, and so is
+every such folder in a zip file (`tats.data.stores`).
 
-With `<data_path>/train/` and `<data_path>/test/` these are the splits; without both, the folders are split at random,
+With `train` and `test` in `<data_path>` these are the splits; without both, the videos are split at random,
 `--test_share` of them for testing, the same for every run with the same `--split_seed`. Pictures are sorted by the last
 number in their names, as numbers: `frame_2.png` comes before `frame_10.png`.
 """
@@ -15,66 +16,71 @@ import torch
 
 from tats.data.config import DataConfig
 from tats.data.left_out import check_short, check_unreadable
+from tats.data.stores import FolderStore, ZipStore, is_picture, opened, zips_at
 from tats.flags import UserError
 from tats.reader import ReadError
 from tats.video import change_channels, from_frames
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".ppm", ".pgm", ".gif")
-
 
 class FrameFolder:
-    """The folders of one split as a source of clips.
+    """The videos of one split as a source of clips.
 
-    `names` folders below `root`, `pictures` the sorted file names in each, `starts` int64 [n] windows, `clips` int64
-    [n] ones: a video gives one clip per epoch. A clip spans `sample_every_n_frames` times its frames, and the last
-    window ends with the last picture.
+    `names` of the videos, `pictures` the sorted names of the pictures of each, `starts` int64 [n] windows, `clips`
+    int64 [n] ones: a video gives one clip per epoch. A clip spans `sample_every_n_frames` times its frames with
+    --image_folder, and the last window ends with the last picture. `labels` int64 [n] and `label_names` where
+    `dataset.json` gives classes (else 0 and none).
     """
 
     def __init__(self, config: DataConfig, split: str):
         """Raises:
-        UserError: no such folder, no pictures, too many unreadable folders, or none long enough.
+        UserError: no such folder or file, no pictures, too many unreadable videos, or none long enough.
         """
         from tqdm import tqdm
 
         self.config, self.span = config, config.span
-        self.root, names = split_frames(config, split)
+        self.store, names = split_store(config, split)
         pictures, problems = {}, []
-        for name in tqdm(names, desc=f"looking at {self.root}", unit=" folders", delay=0.5):
+        for name in tqdm(names, desc=f"looking at {self.store.where}", unit=" videos", delay=0.5):
             try:
-                pictures[name] = sorted_pictures(self.root / name)
+                pictures[name] = in_order(self.store.pictures(name))
                 looked_at = pictures[name] if config.check_videos == "all" else [pictures[name][0], pictures[name][-1]]
                 for file in looked_at:
-                    read_picture(self.root / name / file)
+                    read_picture(self.store.open(name, file))
             except ReadError as error:
                 problems.append(f"{name}: {error}")
                 pictures.pop(name, None)
-        check_unreadable(f"{self.root} ({split})", problems, len(names), "folders")
+        check_unreadable(f"{self.store.where} ({split})", problems, len(names), "folders")
         short = [name for name, files in pictures.items() if len(files) < config.span]
-        check_short(f"{self.root} ({split})", short, len(pictures), config.span)
+        check_short(f"{self.store.where} ({split})", short, len(pictures), config.span)
         self.names = [name for name in pictures if len(pictures[name]) >= config.span]
         self.pictures = [pictures[name] for name in self.names]
+        classes = self.store.classes()
+        self.label_names = classes.names if classes else []
+        self.labels = np.array([classes.of(name) if classes else 0 for name in self.names], np.int64)
         self.starts = np.array([len(files) - config.span + 1 for files in self.pictures], np.int64)
         self.clips = np.ones(len(self.names), np.int64)
 
     def read(self, video: int, start: int, draw: np.random.Generator) -> dict[str, Any]:
-        """One clip: `video` float [C, T, res, res] in [-0.5, 0.5]; `label` 0.
+        """One clip: `video` float [C, T, res, res] in [-0.5, 0.5]; `label` int.
 
         Raises:
             ReadError: a picture cannot be read.
         """
         files = self.pictures[video][start : start + self.span : self.config.sample_every_n_frames]
-        folder = self.root / self.names[video]
-        video_ = load_pictures([folder / file for file in files], self.config.resolution)
-        return {"video": change_channels(video_, self.config.image_channels), "label": 0}
+        paths = [self.store.open(self.names[video], file) for file in files]
+        video_ = load_pictures(paths, self.config.resolution)
+        return {"video": change_channels(video_, self.config.image_channels), "label": int(self.labels[video])}
 
 
-def load_pictures(paths: list[Path], resolution: int) -> torch.Tensor:
+def load_pictures(paths: list[Any], resolution: int) -> torch.Tensor:
     """Pictures -> float32 [3, T, resolution, resolution] in [-0.5, 0.5]: middle square, Lanczos, as published."""
     return from_frames(torch.from_numpy(np.stack([_square(read_picture(path), resolution) for path in paths])))
 
 
-def read_picture(path: Path) -> Any:
+def read_picture(path: Any) -> Any:
     """The picture in RGB: grey is repeated, 16 bit becomes 8, palettes are resolved, transparency is dropped.
+
+    `path` as a store opens it: a path, or a member of a zip file.
 
     Raises:
         ReadError: it cannot be decoded.
@@ -82,7 +88,7 @@ def read_picture(path: Path) -> Any:
     from PIL import Image
 
     try:
-        with Image.open(path) as picture:
+        with Image.open(opened(path)) as picture:
             if picture.mode.startswith("I"):
                 levels = np.asarray(picture).astype(np.int64)
                 return Image.fromarray((levels >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
@@ -97,56 +103,55 @@ def sorted_pictures(folder: Path) -> list[str]:
     Raises:
         ReadError: a name has no number.
     """
-    files = [entry.name for entry in os.scandir(folder) if _is_picture(entry.name)]
+    return in_order([entry.name for entry in os.scandir(folder) if is_picture(entry.name)])
+
+
+def in_order(files: list[str]) -> list[str]:
+    """Names of pictures by the last number of the name before its first dot.
+
+    Raises:
+        ReadError: a name has no number.
+    """
     without = [file for file in files if not re.search(r"\d", file.split(".")[0])]
     if without:
         raise ReadError(f"pictures are sorted by the number in their names, and {sorted(without)[0]} has none")
     return sorted(files, key=lambda file: (int(re.findall(r"\d+", file.split(".")[0])[-1]), file))
 
 
-def split_frames(config: DataConfig, split: str) -> tuple[Path, list[str]]:
-    """Root of a split and the sorted folders with pictures below it.
+def split_store(config: DataConfig, split: str) -> tuple[FolderStore | ZipStore, list[str]]:
+    """Where the pictures of a split lie, and the sorted names of its videos there.
 
     Raises:
-        UserError: the folder is missing or holds no picture, or too few folders for a split at random.
+        UserError: the folder is missing or holds no picture, or too few videos for a split at random.
     """
     root = Path(config.data_path or "").expanduser()
-    if config.data_path is None or not root.is_dir():
+    if config.data_path is None or not root.exists():
         raise UserError(f"--data_path {config.data_path}: --image_folder needs a folder of folders of pictures")
-    if (root / "train").is_dir() or (root / "test").is_dir():
-        if not (root / split).is_dir():
-            raise UserError(f"--data_path {root} has no folder {split}/. Make one, or leave out both train/ and test/")
-        return root / split, picture_folders(root / split)
-    names = picture_folders(root)
+    both = [each for each in ("train", "test") if (root / each).is_dir() or (root / f"{each}.zip").is_file()]
+    if both and split not in both:
+        raise UserError(f"--data_path {root} has no folder {split}/. Make one, or leave out both train/ and test/")
+    if zips := zips_at(root, split, config.resolution):
+        store: FolderStore | ZipStore = ZipStore(zips)
+    else:
+        store = FolderStore(root / split if both else root)
+    return store, store.videos if both else share_out(config, store.videos, split)
+
+
+def share_out(config: DataConfig, names: list[str], split: str) -> list[str]:
+    """Those of `names` that belong to a split at random, in their order.
+
+    Raises:
+        UserError: there are too few.
+    """
     n_test = max(1, round(config.test_share * len(names))) if config.test_share else 0
     if n_test >= len(names) or (split == "test" and not n_test):
         raise UserError(
-            f"--data_path {root}: {len(names)} folder(s) cannot be split, with --test_share {config.test_share}: lay "
-            f"them out in train/ and test/, or give another share"
+            f"--data_path {config.data_path}: {len(names)} video(s) cannot be split, with --test_share "
+            f"{config.test_share}: lay them out in train/ and test/, or give another share"
         )
     order = np.random.default_rng(config.split_seed).permutation(len(names))
     chosen = order[:n_test] if split == "test" else order[n_test:]
-    return root, [names[i] for i in sorted(chosen)]
-
-
-def picture_folders(root: Path) -> list[str]:
-    """Paths below `root` of all folders that hold pictures, sorted; links to folders are followed.
-
-    Raises:
-        UserError: there is none.
-    """
-    names = []
-    for folder, folders, files in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        if any(_is_picture(name) for name in files):
-            names.append(Path(folder).relative_to(root).as_posix())
-    if not names:
-        raise UserError(f"{root} holds no folder of pictures: looked for {', '.join('*' + end for end in SUFFIXES)}")
-    return sorted(names)
-
-
-def _is_picture(name: str) -> bool:
-    return name.lower().endswith(SUFFIXES) and not name.startswith(".")
+    return [names[i] for i in sorted(chosen)]
 
 
 def _square(picture: Any, resolution: int) -> np.ndarray:

@@ -21,11 +21,11 @@ from torch import Tensor
 from tats.data.clips import NO_FOLDER, class_of, find_videos
 from tats.data.codes import INDEX, PUBLISHED_CODES, CodeShards
 from tats.data.config import DataConfig
-from tats.data.frames import SUFFIXES as PICTURES
-from tats.data.frames import load_pictures, picture_folders, sorted_pictures
+from tats.data.frames import load_pictures, sorted_pictures
 from tats.data.hdf5 import Table
 from tats.data.index import index_folder
 from tats.data.left_out import check_unreadable, say
+from tats.data.stores import PICTURES, picture_folders
 from tats.flags import UserError, existing_path
 from tats.reader import SUFFIXES, Timeline, read_clip, scan
 from tats.video import change_channels, preprocess

@@ -19,6 +19,7 @@ from tats.data.hdf5 import VideoFile
 from tats.data.left_out import say
 from tats.data.loader import Clips, Loader, Order, Source
 from tats.data.sound import SoundVideos
+from tats.data.stores import zips_at
 from tats.flags import UserError, existing_path
 
 __all__ = ["DataConfig", "VideoData"]
@@ -91,6 +92,22 @@ class VideoData:
                 f"one has {fingerprint[:12]}). Give the VQGAN that made them, or make them anew with `tats tokenize`"
             )
 
+    def captions(self, split: str) -> list[tuple[str, str]]:
+        """All captions of a split with the videos that they belong to: (name of the video, caption).
+
+        Raises:
+            UserError: the data has none.
+        """
+        source = self.source(split)
+        texts = getattr(source, "texts", None)
+        if not texts:
+            raise UserError(
+                f"{self.config.data_path} has no captions that could be read with these flags: lay captions.json beside "
+                f"the videos of each split, or give --text_path"
+            )
+        names = getattr(source, "names", None) or [f"{split} video {number}" for number in range(len(texts))]
+        return [(name, text) for name, found in zip(names, texts, strict=True) for text in found]
+
     def need_classes(self) -> None:
         """Check that labels can be a condition.
 
@@ -143,7 +160,7 @@ class VideoData:
         path = existing_path(config.data_path, "--data_path")
         if config.vtokens:
             return CodeFile(config, split) if path.is_file() else CodeShards(config, split, self.crop_codes)
-        if config.image_folder:
+        if config.image_folder or zips_at(path, split, config.resolution):
             return FrameFolder(config, split)
         if config.stft_data:
             return SoundVideos(config, split)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from tats.flags import UserError
 from tats.gif import GifFile
+from tats.sound import read_sound as read_sound  # a name of this module, too
 
 FILMS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}  # suffix -> container
 ANIMATIONS = {".gif": "GIF", ".webp": "WEBP", ".apng": "PNG", ".png": "PNG"}
@@ -160,34 +161,6 @@ def frames_of(path: str | Path) -> Iterator[NDArray[np.uint8]]:
         raise UserError(f"{path} holds no frames.")
     yield first
     yield from frames
-
-
-def read_sound(path: str | Path, rate: int) -> NDArray[np.float32]:
-    """The sound of a file, the mean of its channels, resampled to `rate` hertz: float32 [n], about in [-1, 1].
-    Sample 0 is heard with the first frame."""
-    import av
-    from av.error import FFmpegError
-
-    if not Path(path).exists():
-        raise UserError(f"{path} does not exist.")
-    try:
-        with av.open(str(path)) as file:
-            if not file.streams.audio:
-                raise UserError(f"{path} has no audio track. Give a file with sound.")
-            resampler = av.AudioResampler(format="fltp", rate=rate)  # keeps the channels: FFmpeg's mono is too loud
-            first: float | None = None
-            parts = []
-            for frame in file.decode(audio=0):
-                if first is None:
-                    first = frame.time or 0.0
-                frame.pts = None  # the resampler counts by itself
-                parts += [part.to_ndarray().mean(0) for part in resampler.resample(frame)]
-            parts += [part.to_ndarray().mean(0) for part in resampler.resample(None)]
-    except FFmpegError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
-    sound = np.concatenate(parts or [np.zeros(0)]).astype(np.float32)
-    late = round((first or 0.0) * rate)
-    return np.pad(sound, (late, 0)) if late >= 0 else sound[-late:]
 
 
 class _Film:

@@ -83,6 +83,28 @@ def scan(path: str | Path, decode_all: bool = False) -> Timeline:
         raise ReadError(f"{path}: {_reason(error)}") from error
 
 
+def frame_times(path: str | Path) -> np.ndarray:
+    """When each frame of a file begins to be shown, and when the last one ends, in seconds from the first one on:
+    float64 [n_frames + 1].
+
+    Raises:
+        ReadError: as `scan`.
+    """
+    import av
+
+    timeline = scan(path)
+    rate = timeline.fps or 25.0  # no container of ours leaves the rate out; raw streams may, and play at 25
+    if not len(timeline.stamps):
+        return np.arange(timeline.n_frames + 1) / rate
+    try:
+        with _opened(path) as container:
+            unit = container.streams.video[0].time_base
+    except (av.FFmpegError, OSError) as error:
+        raise ReadError(f"{path}: {_reason(error)}") from error
+    times = (timeline.stamps - timeline.stamps[0]) * float(unit)
+    return np.append(times, times[-1] + 1 / rate)
+
+
 def read_clip(path: str | Path, timeline: Timeline, start: int, count: int, step: int = 1) -> np.ndarray:
     """Frames start, start + step, ... below start + count -> uint8 [ceil(count / step), H, W, 3].
 

@@ -50,5 +50,10 @@ def check_short(where: str, short: Sequence[str], total: int, span: int) -> None
         say(f"{where}: left out {len(short)} of {total} videos shorter than {span} frames: {', '.join(short[:NAMED])}{_more(short)}")  # fmt: skip  # noqa: E501
 
 
+def named(names: Sequence[str]) -> str:
+    """The first few of some names, and how many more there are."""
+    return ", ".join(names[:NAMED]) + _more(names)
+
+
 def _more(names: Sequence[str]) -> str:
     return f" and {len(names) - NAMED} more" if len(names) > NAMED else ""

@@ -15,7 +15,7 @@ from tats.trainer_config import TrainerConfig
 
 @dataclass(frozen=True)
 class Config:
-    """Trains a transformer over the codes of a VQGAN: unconditional, or by label, text or sound."""
+    """Trains a transformer over the codes of a VQGAN: unconditional, or by label, text, sound, semantic map."""
 
     gpt: GPTConfig = field(default_factory=GPTConfig)
     training: GPTTrainConfig = field(default_factory=GPTTrainConfig)
@@ -29,14 +29,16 @@ def main() -> None:
     args = flags.parse(Config)
     from tats import checkpoint, metrics_callback, training
     from tats.data.module import VideoData
-    from tats.gpt import train_setup
+    from tats.gpt import train_condition, train_setup
     from tats.gpt.train import GPTTraining
     from tats.run_folder import say
 
     training.begin(args.trainer)
-    data = VideoData(args.data, seed=args.trainer.seed, crop_codes=args.gpt.vtokens_pos)
-    frozen = train_setup.Frozen.load(args.training)
-    config, remarks = train_setup.fit_to_data(args.gpt, args.training, data, frozen)
+    settings = train_condition.conditioned(args.gpt, args.data)
+    data = VideoData(settings, seed=args.trainer.seed, crop_codes=args.gpt.vtokens_pos)
+    frozen = train_condition.Frozen.load(args.training)
+    texts = train_condition.texts_of(args.training, data) if "text" in args.gpt.keys else None
+    config, remarks = train_setup.fit_to_data(args.gpt, args.training, data, frozen, texts)
     accumulate, size = args.trainer.accumulate, args.data.batch_size
     learning_rate, factors = train_setup.rate(args.training, accumulate, training.processes(args.trainer), size)
     say("\n".join([*remarks, *factors]))
@@ -47,7 +49,8 @@ def main() -> None:
         learning_rate,
         vqgan=None if args.data.vtokens else frozen.vqgan,
         sound_vqgan=frozen.sound,
-        text_tokens=train_setup.text_tokens(args.training) if config.key == "text" else None,
+        smap_vqgan=frozen.smap,
+        text_tokens=texts,
         extra={"vqgan": fingerprint, "label_names": config.label_names},
         seed=args.trainer.seed,
     )

@@ -3,7 +3,7 @@
 Common arguments of all functions here:
 
 seeds: one number per video; a video depends on its seed (and its condition and settings) alone.
-label / text / sound: the condition the transformer was trained with, `tats.gpt.condition` says in which forms.
+label / text / sound / smap: the condition the transformer was trained with, `tats.gpt.condition` says in which forms.
 top_k, top_p, temperature: how a code is drawn (`tats.gpt.draw.Draw`); top_k=1 is greedy.
 top_k_init, top_p_init, temperature_init: the same for the first latent frames, where the order of drawing decides
     what the video shows; None: as the rest. frames_init says how many frames these are (None: one for short clips and
@@ -27,8 +27,8 @@ from torch import Tensor
 
 from tats.flags import UserError
 from tats.gpt import endless
-from tats.gpt.condition import Label
-from tats.gpt.job import Job, Settings, each_again
+from tats.gpt.condition import Label, Text
+from tats.gpt.job import Job, Settings
 from tats.gpt.model import GPT
 from tats.gpt.plans import check_context, plan_short, plan_wide, plan_wide_as_published
 from tats.gpt.sample import fill
@@ -39,8 +39,9 @@ def sample_codes(
     frames: int | None = None,
     *,
     label: Label | None = None,
-    text: Tensor | None = None,
+    text: Text | None = None,
     sound: Tensor | None = None,
+    smap: Tensor | None = None,
     seeds: Sequence[int] = (0,),
     known: Tensor | None = None,
     **settings,
@@ -50,7 +51,7 @@ def sample_codes(
     frames: latent frames, at most (and without a number: exactly) the trained ones. Other arguments: see the module.
     """
     how = Settings(**settings)
-    job = Job.start(gpt, seeds, how, label, text, sound)
+    job = Job.start(gpt, seeds, how, {"label": label, "text": text, "sound": sound, "smap": smap})
     trained = job.layout.frames
     frames = trained if frames is None else frames
     if not 1 <= frames <= trained:
@@ -71,8 +72,9 @@ def sample_long_codes(
     context: int = 1,
     *,
     label: Label | None = None,
-    text: Tensor | None = None,
+    text: Text | None = None,
     sound: Tensor | None = None,
+    smap: Tensor | None = None,
     seeds: Sequence[int] = (0,),
     known: Tensor | None = None,
     start: int = 0,
@@ -83,7 +85,7 @@ def sample_long_codes(
     context: latent frames that the model sees of what it made before. Given frames (`known`) are yielded first.
     """
     how = Settings(**settings)
-    job = Job.start(gpt, seeds, how, label, text, sound)
+    job = Job.start(gpt, seeds, how, {"label": label, "text": text, "sound": sound, "smap": smap})
     check_context(context, frames, job.layout.frames)
     _refuse_anchors(gpt)
     given = job.known(known, frames, start, context, gpt.config.latent_shape[1:])
@@ -117,8 +119,9 @@ def sample_wide_codes(
     context: int = 1,
     *,
     label: Label | None = None,
-    text: Tensor | None = None,
+    text: Text | None = None,
     sound: Tensor | None = None,
+    smap: Tensor | None = None,
     seeds: Sequence[int] = (0,),
     known: Tensor | None = None,
     start: int = 0,
@@ -129,7 +132,7 @@ def sample_wide_codes(
     Needs a transformer trained with --vtokens_pos, whose table of places covers `size`.
     """
     how = Settings(**settings)
-    job = Job.start(gpt, seeds, how, label, text, sound)
+    job = Job.start(gpt, seeds, how, {"label": label, "text": text, "sound": sound, "smap": smap})
     trained = (job.layout.height, job.layout.width)
     table = gpt.config.places_shape
     if table is None and size != trained:
@@ -156,8 +159,9 @@ def sample_hierarchical_codes(
     context: int = 1,
     *,
     label: Label | None = None,
-    text: Tensor | None = None,
+    text: Text | None = None,
     sound: Tensor | None = None,
+    smap: Tensor | None = None,
     seeds: Sequence[int] = (0,),
     known: Tensor | None = None,
     start: int = 0,
@@ -177,7 +181,8 @@ def sample_hierarchical_codes(
     how = Settings(**settings)
     step = fine.config.latent_shape[0] - 1
     _check_pair(coarse, fine, frames, step, how.as_published)
-    first = Job.start(coarse, seeds, how, label, text, sound)
+    given = {"label": label, "text": text, "sound": sound, "smap": smap}
+    first = Job.start(coarse, seeds, how, given)
     check_context(context, (frames - 1) // step + 1, first.layout.frames)
     between = Settings(
         top_k=how.top_k if top_k_fine is None else top_k_fine,
@@ -186,17 +191,14 @@ def sample_hierarchical_codes(
         as_published=how.as_published,
         precision=how.precision,
     )
-    gaps = max(gap_batch // len(seeds), 1)
-    second = Job.start(
-        fine, list(seeds) * gaps, between, each_again(label, gaps), each_again(text, gaps), each_again(sound, gaps)
-    )
+    second = Job.start(fine, seeds, between, given, copies=max(gap_batch // len(seeds), 1))
     needed = max(context - 1, 0) * step + 1
     if start % step:
         raise ValueError(f"known codes of a hierarchy begin at a coarse frame, a multiple of {step}; got start {start}")
-    given = first.known(known, frames, start, needed, coarse.config.latent_shape[1:])
-    keys = endless.long(first, how, (frames - 1) // step + 1, context, step, given[:, ::step], start // step)
-    made = endless.between(second, between, map(first.finish, keys), step, seeds, given, start)
-    return chain(given.unbind(1), map(second.finish, made))
+    shown = first.known(known, frames, start, needed, coarse.config.latent_shape[1:])
+    keys = endless.long(first, how, (frames - 1) // step + 1, context, step, shown[:, ::step], start // step)
+    made = endless.between(second, between, map(first.finish, keys), step, seeds, shown, start)
+    return chain(shown.unbind(1), map(second.finish, made))
 
 
 def _refuse_anchors(gpt: GPT) -> None:

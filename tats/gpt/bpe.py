@@ -88,17 +88,7 @@ class ClipBPE:
         ends with the end.
         """
         texts = [texts] if isinstance(texts, str) else list(texts)
-        rows = torch.zeros(len(texts), length, dtype=torch.long)
-        for row, text in zip(rows, texts):
-            ids = [self.start, *self.encode(text), self.end]
-            if len(ids) > length:
-                if not truncate:
-                    raise TextTooLong(
-                        f"a text of {len(ids)} ids does not fit into {length}: {text[:60]!r}; allow more or truncate"
-                    )
-                ids = [*ids[: length - 1], self.end]
-            row[: len(ids)] = torch.tensor(ids)
-        return rows
+        return rows_of(texts, [[self.start, *self.encode(text), self.end] for text in texts], length, truncate)
 
     def _merge(self, spelled: str) -> list[str]:
         """The pieces of one word: neighbours are joined, the best merge first, until none is left."""
@@ -117,6 +107,23 @@ class ClipBPE:
                     joined.append(piece)
             pieces = joined
         return pieces
+
+
+def rows_of(texts: Sequence[str], ids: Sequence[list[int]], length: int, truncate: bool) -> Tensor:
+    """Ids of texts, each with its start and end, as int64 [N, length], filled up with 0.
+
+    Raises `TextTooLong` where there are more, unless `truncate` is set: then a row is cut and keeps its last id.
+    """
+    rows = torch.zeros(len(texts), length, dtype=torch.long)
+    for row, text, found in zip(rows, texts, ids):
+        if len(found) > length:
+            if not truncate:
+                raise TextTooLong(
+                    f"a text of {len(found)} ids does not fit into {length}: {text[:60]!r}; allow more or truncate"
+                )
+            found = [*found[: length - 1], found[-1]]
+        row[: len(found)] = torch.tensor(found)
+    return rows
 
 
 def read_merges(path: Path) -> list[tuple[str, str]]:

@@ -1,13 +1,14 @@
 """What stays the same while a batch of videos is sampled: settings, condition, layout, weights, noise."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from tats.flags import UserError
-from tats.gpt.condition import Label, condition
+from tats.gpt.condition import condition
 from tats.gpt.draw import Draw, Noise, seeded_noise
 from tats.gpt.engine import Engine, prepared
 from tats.gpt.layout import Layout
@@ -53,22 +54,16 @@ class Job:
     noise: Noise
 
     @classmethod
-    def start(
-        cls,
-        gpt: GPT,
-        seeds: Sequence[int],
-        how: Settings,
-        label: Label | None,
-        text: Tensor | None,
-        sound: Tensor | None,
-    ) -> "Job":
-        """Check the condition, lay out the window, prepare the weights."""
+    def start(cls, gpt: GPT, seeds: Sequence[int], how: Settings, given: Mapping[str, Any], copies: int = 1) -> "Job":
+        """Check the condition, lay out the window, prepare the weights.
+
+        given: the condition, as `tats.gpt.condition.condition` takes it. copies: how often the batch runs at once.
+        """
         if not len(seeds):
             raise ValueError("seeds must hold one number per video, got none")
         device = gpt.pos_emb.device
-        cond = condition(
-            gpt.config, len(seeds), label=label, text=text, sound=sound, as_published=how.as_published, device=device
-        )
+        cond = condition(gpt.config, len(seeds), **given, as_published=how.as_published, device=device)
+        seeds, cond = [*seeds] * copies, cond.repeat(copies, 1)
         engine = prepared(gpt, len(seeds), whole_vocabulary=how.as_published, precision=how.precision)
         layout = layout_of(engine, cond)
         if layout.length > gpt.config.block_size:
@@ -115,12 +110,3 @@ class Job:
     def finish(self, codes: Tensor) -> Tensor:
         """Codes as the VQGAN takes them; condition ids that were drawn (as_published only) become code 0."""
         return codes.clamp(0, self.gpt.config.n_codes - 1) if self.how.as_published else codes
-
-
-def each_again(value, times: int):
-    """A condition given per video, repeated for `times` copies of the batch; one for all stays as it is."""
-    if isinstance(value, Tensor) and value.dim() > 1:
-        return value.repeat(times, *(1,) * (value.dim() - 1))
-    if isinstance(value, list | tuple):
-        return list(value) * times
-    return value

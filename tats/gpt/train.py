@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from tats.flags import UserError, to_dict
+from tats.gpt.condition import GIVEN, condition
 from tats.gpt.model import GPT
 from tats.gpt.muon import MuonAdamW, muon_groups
 from tats.gpt.objective import accuracy, crop_places, loss, new_codes, predict
@@ -41,9 +42,9 @@ class GPTTraining(pl.LightningModule):
     """Learns which code follows. Its state dict holds `gpt.*` and nothing else: the VQGANs stay frozen and outside.
 
     learning_rate: the one that is used (see `train_config.learning_rate` for the rule). vqgan: turns batches of videos
-    into codes; None: batches hold codes. sound_vqgan: the same for sounds, where they are the condition. text_tokens:
-    turns a list of texts into ids [B, n_cond]. extra: plain values stored beside the model in checkpoints. seed: of the
-    codes that `pkeep` replaces.
+    into codes; None: batches hold codes. sound_vqgan, smap_vqgan: the same for sounds and semantic maps, where they are
+    the condition. text_tokens: turns a list of texts into ids [B, n]. extra: plain values stored beside the model in
+    checkpoints. seed: of the codes that `pkeep` replaces.
     """
 
     def __init__(
@@ -54,13 +55,15 @@ class GPTTraining(pl.LightningModule):
         *,
         vqgan: Tokenizer | None = None,
         sound_vqgan: Tokenizer | None = None,
+        smap_vqgan: Tokenizer | None = None,
         text_tokens: Callable[[list[str]], Tensor] | None = None,
         extra: Mapping[str, Any] | None = None,
         seed: int = 0,
     ):
         super().__init__()
         self.gpt, self.config, self.learning_rate, self.seed = gpt, config, learning_rate, seed
-        self.frozen = {"video": vqgan, "sound": sound_vqgan}  # a dict, so that neither is stored with the transformer
+        # a dict, so that none of them is stored with the transformer
+        self.frozen = {"video": vqgan, "stft": sound_vqgan, "smap": smap_vqgan}
         self.text_tokens = text_tokens
         self.extra = dict(extra or {})
         self.compiled = [torch.compile(gpt)] if config.compile else []  # a list: no second name in the state dict
@@ -81,21 +84,20 @@ class GPTTraining(pl.LightningModule):
 
     def condition(self, batch: Mapping[str, Any]) -> Tensor:
         """int64 [B, n_cond]: what the batch holds for the condition of this model."""
-        config = self.gpt.config
-        if config.key == "none":
-            return torch.full((len(batch["video"]), 1), config.sos_token, device=batch["video"].device)
-        if config.key not in batch:
-            raise UserError(
-                f"--cond_stage_key {config.key}: the data has no {config.key}, only {', '.join(sorted(batch))}"
-            )
-        given = batch[config.key]
+        given = {GIVEN[key]: self._given(key, batch) for key in self.gpt.config.keys}
+        return condition(self.gpt.config, len(batch["video"]), **given, device=batch["video"].device)
+
+    def _given(self, key: str, batch: Mapping[str, Any]) -> Tensor:
+        """What a batch holds for one part of the condition: class ids [B], ids of texts [B, n], codes [B, t, h, w]."""
+        names = {"stft": ("stft_codes", "stft"), "smap": ("smap_codes", "video_smap")}.get(key, (key,))
+        given = next((batch[name] for name in names if name in batch), None)
+        if given is None:
+            raise UserError(f"--cond_stage_key {key}: the data has no {key}, only {', '.join(sorted(batch))}")
         if isinstance(given, list | tuple):  # texts
             if self.text_tokens is None:
                 raise ValueError("the batch holds texts, but nothing was given to turn them into ids")
-            given = self.text_tokens(list(given)).to(batch["video"].device)
-        if config.key == "stft" and given.is_floating_point():
-            given = self._encode("sound", given)
-        return given.reshape(len(given), -1)
+            return self.text_tokens(list(given))
+        return self._encode(key, given) if key in self.frozen and given.is_floating_point() else given
 
     def _encode(self, which: str, video: Tensor) -> Tensor:
         """Codes by a frozen VQGAN, in evaluation mode and full precision."""

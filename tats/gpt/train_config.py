@@ -12,6 +12,7 @@ class GPTTrainConfig:
 
     vqvae: str | None = arg(None, "checkpoint of the VQGAN whose codes are modelled (a path or a released name)")
     stft_vqvae: str | None = arg(None, "checkpoint of the VQGAN of sounds, with --cond_stage_key stft")
+    smap_vqvae: str | None = arg(None, "checkpoint of the VQGAN of semantic maps, with --cond_stage_key smap")
     init_from: str | None = arg(None, "start from the weights of this transformer: one of ours or a released one")
     base_lr: float = arg(4.5e-6, "learning rate = accumulate_grad_batches * processes * batch_size * this")
     lr: float | None = arg(None, "the learning rate itself, in place of --base_lr and its rule")
@@ -29,8 +30,15 @@ class GPTTrainConfig:
     pkeep: float = arg(1.0, "share of codes that the model sees as they are; the others are replaced at random")
     loss_on: str = arg("new", "codes that count in a model that fills in frames: those between, or all", ["new", "all"])
     vocab_size: int | None = arg(None, "size of the codebook; where it differs, the VQGAN's counts")
-    bpe: str | None = arg(None, "vocabulary of byte pairs (.txt or .txt.gz), with --cond_stage_key text")
-    text_length: int = arg(256, "tokens of a text, with --cond_stage_key text")
+    bpe_path: str | None = arg(
+        None,
+        "byte pairs of texts: CLIP's (.txt, .txt.gz) or JSON of `tats bpe`; none: trained on the captions",
+        aliases=("bpe",),
+    )
+    text_len: int | None = arg(
+        None, "tokens of a text; none: 256 for CLIP's pairs, else as the longest caption", aliases=("text_length",)
+    )
+    truncate_captions: bool = arg(False, "cut captions that are longer than --text_len, which are refused otherwise")
     compile: bool = arg(False, "compile the transformer (torch.compile)")
 
     notes: ClassVar[dict[str, tuple[int | str, str]]] = {
@@ -41,6 +49,10 @@ class GPTTrainConfig:
     def __post_init__(self) -> None:
         if not 0 < self.pkeep <= 1:
             raise UserError(f"--pkeep is a share above 0 and at most 1, got {self.pkeep}")
+        if self.text_len is not None and self.text_len < 3:
+            raise UserError(
+                f"--text_len counts tokens, the start and the end of a text too: 3 or more, got {self.text_len}"
+            )
         if self.warmup_steps < 0:
             raise UserError(f"--warmup_steps counts optimizer steps, got {self.warmup_steps}")
         for name in ("base_lr", "lr"):

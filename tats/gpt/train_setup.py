@@ -1,18 +1,17 @@
 """From flags to a transformer that fits its data: sizes, start weights, the learning rate."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
-from torch import Tensor
 
 from tats import checkpoint
 from tats.data.config import DataConfig
 from tats.flags import UserError
-from tats.gpt.config import PUBLISHED_VTOKENS, TEXT_VOCABULARY, GPTConfig
+from tats.gpt.config import PUBLISHED_VTOKENS, GPTConfig
 from tats.gpt.model import GPT
 from tats.gpt.start import codes_from_codebook, positions_from_grid
+from tats.gpt.train_condition import Frozen, Texts, codes_of, parts_of
 from tats.gpt.train_config import GPTTrainConfig, learning_rate
 from tats.trainer_config import effective_batch
 from tats.vqgan.model import VQGAN
@@ -20,43 +19,20 @@ from tats.vqgan.model import VQGAN
 if TYPE_CHECKING:
     from tats.data.module import VideoData
 
-SPECTROGRAM = (64, 16)  # rows and columns of the sound of one video frame
-
-
-@dataclass(frozen=True)
-class Frozen:
-    """The VQGANs that turn videos and sounds into codes, None where there is none."""
-
-    vqgan: VQGAN | None
-    sound: VQGAN | None
-
-    @classmethod
-    def load(cls, config: GPTTrainConfig) -> "Frozen":
-        """Both from the checkpoints that the flags name."""
-        vqgan = checkpoint.load_vqgan(config.vqvae) if config.vqvae else None
-        return cls(vqgan, checkpoint.load_vqgan(config.stft_vqvae) if config.stft_vqvae else None)
-
 
 def fit_to_data(
-    gpt: GPTConfig, training: GPTTrainConfig, data: "VideoData", frozen: Frozen
+    gpt: GPTConfig, training: GPTTrainConfig, data: "VideoData", frozen: Frozen, texts: Texts | None = None
 ) -> tuple[GPTConfig, list[str]]:
-    """The architecture with every size that follows from data, VQGAN and condition, and what to say about them."""
+    """The architecture with every size that follows from data, VQGAN and condition, and what to say about them.
+
+    texts: where they are (part of) the condition, what turns them into ids.
+    """
     remarks = []
     n_codes, (t, h, w) = window_of(data, frozen.vqgan)
     if training.vocab_size not in (None, n_codes):
         remarks.append(f"--vocab_size {training.vocab_size}: the codebook has {n_codes} codes, which counts")
     shape = (-(-t // gpt.stride), h, w)
-    code_offset, n_cond, names = 0, 1, None
-    if gpt.key == "label":
-        data.need_classes()
-        code_offset, names = data.n_classes, data.label_names
-    elif gpt.key == "text":
-        code_offset, n_cond = TEXT_VOCABULARY, training.text_length
-    elif gpt.key == "stft":
-        if frozen.sound is None:
-            raise UserError("--cond_stage_key stft needs --stft_vqvae, the checkpoint of the VQGAN of sounds")
-        code_offset = frozen.sound.n_codes
-        n_cond = _codes_of(frozen.sound, 1, data.config.clip_frames, *SPECTROGRAM).numel()
+    parts = parts_of(gpt, data, frozen, texts)
     table = None
     if gpt.vtokens_pos:
         side = data.code_side or max(h, w)
@@ -66,7 +42,8 @@ def fit_to_data(
                 f"wide sampling needs crops of larger ones (--vtokens --spatial_length N)"
             )
         table = (shape[0], side, side)
-    return gpt.fitted(shape, n_codes, code_offset, n_cond, names, table), remarks
+    more = {"label_names": data.label_names if "label" in gpt.keys else None, "bpe": texts.stored if texts else None}
+    return gpt.fitted(shape, n_codes, parts, places_shape=table, **more), remarks
 
 
 def window_of(data: "VideoData", vqgan: VQGAN | None) -> tuple[int, tuple[int, int, int]]:
@@ -84,21 +61,8 @@ def window_of(data: "VideoData", vqgan: VQGAN | None) -> tuple[int, tuple[int, i
     if vqgan is None:
         raise UserError("--vqvae is needed: the checkpoint of the VQGAN whose codes are modelled (or --vtokens)")
     side = config.resolution
-    t, h, w = _codes_of(vqgan, vqgan.config.image_channels, config.clip_frames, side, side).shape
+    t, h, w = codes_of(vqgan, vqgan.config.image_channels, config.clip_frames, side, side).shape
     return vqgan.n_codes, (t, h, w)
-
-
-def _codes_of(vqgan: VQGAN, channels: int, frames: int, height: int, width: int) -> Tensor:
-    """Codes of an empty clip, for its shape: int64 [t, h, w]."""
-    try:
-        with torch.no_grad():
-            return vqgan.encode(torch.zeros(1, channels, frames, height, width))[0]
-    except RuntimeError as error:
-        t, h, w = vqgan.config.downsample
-        raise UserError(
-            f"clips of {frames} frames, {height}x{width}, are too small for a VQGAN that shrinks by {t}x{h}x{w} "
-            f"({str(error).splitlines()[0]})"
-        ) from None
 
 
 def start(config: GPTConfig, training: GPTTrainConfig, vqgan: VQGAN | None, seed: int) -> GPT:
@@ -131,18 +95,6 @@ def start(config: GPTConfig, training: GPTTrainConfig, vqgan: VQGAN | None, seed
             weights[name] = torch.cat([own[name][: config.code_offset], weights[name][theirs.code_offset :]])
     gpt.load_state_dict(weights)
     return gpt
-
-
-def text_tokens(training: GPTTrainConfig) -> Callable[[list[str]], Tensor]:
-    """What turns texts into ids [B, --text_length], by the vocabulary of --bpe."""
-    from tats.gpt.bpe import ClipBPE
-
-    if training.bpe is None:
-        raise UserError(
-            "--cond_stage_key text needs --bpe, the vocabulary of byte pairs (tats weights get clip-bpe fetches it)"
-        )
-    pairs = ClipBPE(training.bpe)
-    return lambda texts: pairs.tokenize(texts, training.text_length, truncate=True)
 
 
 def rate(training: GPTTrainConfig, accumulate: int, processes: int, batch_size: int) -> tuple[float, list[str]]:

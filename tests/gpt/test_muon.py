@@ -41,7 +41,9 @@ def test_without_muon_groups_it_is_torchs_adamw():
 
 
 def small() -> GPT:
-    config = GPTConfig(n_layer=1, n_head=2, n_embd=24, block_size=0).fitted((2, 3, 3), n_codes=11, code_offset=2)
+    config = GPTConfig(n_layer=1, n_head=2, n_embd=24, block_size=0).fitted(
+        (2, 3, 3), n_codes=11, conditions=[("label", 1, 2)]
+    )
     torch.manual_seed(0)
     return GPT(config)
 

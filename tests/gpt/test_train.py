@@ -17,6 +17,7 @@ from tats.gpt.train_config import GPTTrainConfig
 from tats.gpt.train_setup import rate, start
 
 SMALL = GPTConfig(n_layer=1, n_head=2, n_embd=8, block_size=0)
+LABEL = [("label", 1, 5)]
 
 
 def module_of(gpt, **flags):
@@ -30,22 +31,22 @@ def batch_of(gpt, seed=0, n=3):
 
 
 def test_a_window_that_does_not_fit_is_refused_with_the_right_number():
-    assert SMALL.fitted((4, 3, 3), 10, 5).block_size == 36
-    assert dataclasses.replace(SMALL, block_size=50).fitted((4, 3, 3), 10, 5, n_cond=4).block_size == 50
+    assert SMALL.fitted((4, 3, 3), 10, LABEL).block_size == 36
+    assert dataclasses.replace(SMALL, block_size=50).fitted((4, 3, 3), 10, LABEL).block_size == 50
     with pytest.raises(UserError, match="has 36 positions"):
-        dataclasses.replace(SMALL, block_size=35).fitted((4, 3, 3), 10, 5)
+        dataclasses.replace(SMALL, block_size=35).fitted((4, 3, 3), 10, LABEL)
     with pytest.raises(UserError, match="has 45 positions"):
-        dataclasses.replace(SMALL, block_size=46, n_unmasked=9).fitted((5, 3, 3), 10, 5)
+        dataclasses.replace(SMALL, block_size=46, n_unmasked=9).fitted((5, 3, 3), 10, LABEL)
     with pytest.raises(UserError, match="must be the 9 codes"):
-        dataclasses.replace(SMALL, n_unmasked=4).fitted((5, 3, 3), 10, 5)
+        dataclasses.replace(SMALL, n_unmasked=4).fitted((5, 3, 3), 10, LABEL)
     with pytest.raises(UserError, match="at least 3 latent frames"):
-        dataclasses.replace(SMALL, n_unmasked=9).fitted((2, 3, 3), 10, 5)
+        dataclasses.replace(SMALL, n_unmasked=9).fitted((2, 3, 3), 10, LABEL)
     with pytest.raises(UserError, match="equal heads"):
         GPTConfig(n_head=3, n_embd=8)
 
 
 def test_a_config_survives_its_plain_form():
-    config = SMALL.fitted((4, 3, 3), 10, 2, label_names=["a", "b"], places_shape=(4, 6, 6))
+    config = SMALL.fitted((4, 3, 3), 10, [("label", 1, 2)], label_names=["a", "b"], places_shape=(4, 6, 6))
     assert from_dict(GPTConfig, to_dict(config)) == config
 
 
@@ -120,7 +121,7 @@ def test_weights_can_start_from_another_transformer_with_other_classes(tmp_path)
 
 
 def test_checkpoints_hold_what_a_loader_needs(tmp_path):
-    gpt = GPT(SMALL.fitted((2, 2, 2), 10, 2, label_names=["a", "b"]))
+    gpt = GPT(SMALL.fitted((2, 2, 2), 10, [("label", 1, 2)], label_names=["a", "b"]))
     module = GPTTraining(gpt, GPTTrainConfig(), 1e-3, extra={"vqgan": "abc"})
     content = {"state_dict": module.state_dict()}
     module.on_save_checkpoint(content)

@@ -1,7 +1,6 @@
 """The last step of the demo: what came out is judged, measured and shown on one page."""
 
 import json
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from tats.metrics.counts import Count
 from tats.metrics.nearest import Nearest, nearest_clips
 from tats.metrics.oracle import Judgement, judge_many, summary
 from tats.metrics.quality import squared_error
+from tats.metrics.spread import spread
 from tats.plot import find_metrics
 from tats.report import Clip, Page, Pair, grouped
 from tats.video import to_frames
@@ -87,7 +87,8 @@ def judge_demo(config: DemoConfig) -> Found:
         "reconstructions": judge_many(reconstructed.numpy(), real_names),
         "samples": judge_many(sampled.numpy(), sampled_names),
     }
-    truth = list(json.loads((out / "data" / "train" / "truth.json").read_text(encoding="utf-8")).values())
+    drawn = json.loads((out / "data" / "train" / "truth.json").read_text(encoding="utf-8")).values()
+    truth = [(each["start"], each["velocity"]) for each in drawn]
     sets = {
         "samples": sampled,
         "reconstructions": reconstructed,
@@ -98,7 +99,7 @@ def judge_demo(config: DemoConfig) -> Found:
     numbers = {
         "scores": {who: {name: counted(summary(found)[name]) for name in SHOWN} for who, found in judged.items()},
         "classes": per_class(judged["samples"], sampled_names, names),
-        "spread": spread(judged["samples"], judged["test clips"], truth),
+        "spread": spread({who: judged[who] for who in ("samples", "test clips")}, truth),
         "psnr_db": round(float(per_clip.mean()), 2),
         "ssim": judge_pixels(originals, reconstructed),
         "features": judge_features(features.load(out / FEATURES), originals, sets),
@@ -133,50 +134,6 @@ def weights_of(out: Path) -> dict[str, int]:
     paths = {"vqgan": f"{out}/vqgan{CHECKPOINT}", "gpt": f"{out}/gpt{CHECKPOINT}"}
     loaded = {"vqgan": checkpoint.load_vqgan(paths["vqgan"]), "gpt": checkpoint.load_transformer(paths["gpt"])}
     return {name: sum(p.numel() for p in model.parameters()) for name, model in loaded.items()}
-
-
-def spread(samples: Sequence[Judgement], test: Sequence[Judgement], truth: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Do directions, speeds and places of the samples spread as the data's?
-
-    Total variation distance (0: the same, 1: nothing in common) between the first direction (8 of them), the speed
-    (slow, fast) and the first place (3 x 3) of the clips and those of all training videos, and beside it the same for
-    the test clips, which says how far two sets of this size are apart by chance.
-    """
-    data = [(each["start"], each["velocity"]) for each in truth]
-    found: dict[str, Any] = {}
-    for name, kind in (("direction", direction), ("speed", speed), ("place", place)):
-        expected = histogram([kind(*each) for each in data])
-        for who, judgements in (("samples", samples), ("test clips", test)):
-            seen = [kind(j.start, j.velocity) for j in judgements if j.right_object and math.isfinite(sum(j.velocity))]
-            if seen:
-                found.setdefault(name, {})[who] = round(distance(histogram(seen), expected), 3)
-    return found
-
-
-def direction(start: Sequence[float], velocity: Sequence[float]) -> int:
-    """One of eight directions."""
-    return round(math.atan2(velocity[1], velocity[0]) / (math.pi / 4)) % 8
-
-
-def speed(start: Sequence[float], velocity: Sequence[float]) -> int:
-    """Slow 0, fast 1."""
-    return int(math.hypot(*velocity) > 0.03)
-
-
-def place(start: Sequence[float], velocity: Sequence[float]) -> int:
-    """One of nine parts of the room in which the centre can be."""
-    cells = [min(2, max(0, int((each - 0.14) / 0.72 * 3))) for each in start]
-    return 3 * cells[1] + cells[0]
-
-
-def histogram(kinds: Sequence[int]) -> dict[int, float]:
-    """Shares of the kinds."""
-    return {kind: kinds.count(kind) / len(kinds) for kind in set(kinds)}
-
-
-def distance(a: dict[int, float], b: dict[int, float]) -> float:
-    """Total variation distance of two histograms."""
-    return sum(abs(a.get(kind, 0.0) - b.get(kind, 0.0)) for kind in {*a, *b}) / 2
 
 
 def write_page(config: DemoConfig, found: Found, result: dict[str, Any]) -> Path:

@@ -1,6 +1,5 @@
 """The demo's diary, its commands and the small sums behind its page, without training anything."""
 
-import math
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -124,35 +123,6 @@ def test_a_command_is_shown_as_one_types_it():
     assert listed[0].command()[0] == sys.executable
     with pytest.raises(UserError, match="--out takes a folder of its own"):
         flags.parse(DemoConfig, ["--out", "."])
-
-
-def test_directions_speeds_and_places_are_told_apart():
-    centre = (0.5, 0.5)
-    turns = [(math.cos(k * math.pi / 4), math.sin(k * math.pi / 4)) for k in range(8)]
-    assert [demo_page.direction(centre, turn) for turn in turns] == list(range(8))
-    assert [demo_page.speed(centre, (0.0, v)) for v in (0.02, 0.04)] == [0, 1]
-    places = [demo_page.place((x, y), (0, 0)) for y in (0.14, 0.5, 0.86) for x in (0.14, 0.5, 0.86)]
-    assert places == list(range(9))
-
-
-def test_the_distance_of_two_histograms():
-    same = demo_page.histogram([1, 1, 2, 3])
-    assert same == {1: 0.5, 2: 0.25, 3: 0.25}
-    assert demo_page.distance(same, same) == 0
-    assert demo_page.distance(same, {7: 1.0}) == 1
-    assert demo_page.distance(same, {1: 1.0}) == pytest.approx(0.5)
-
-
-def test_spread_leaves_out_clips_without_the_right_object():
-    def seen(velocity, right=True):
-        return SimpleNamespace(start=(0.5, 0.5), velocity=velocity, right_object=right)
-
-    truth = [{"start": (0.5, 0.5), "velocity": (0.02, 0.0)}, {"start": (0.5, 0.5), "velocity": (0.04, 0.0)}]
-    samples = [seen((0.02, 0.0)), seen((0.0, 0.04), right=False), seen((math.nan, 0.0))]
-    found = demo_page.spread(samples, [seen((0.02, 0.0)), seen((0.04, 0.0))], truth)
-    assert found["direction"] == {"samples": 0, "test clips": 0}
-    assert found["speed"] == {"samples": 0.5, "test clips": 0}
-    assert "samples" not in demo_page.spread([], [seen((0.02, 0.0))], truth)["place"]
 
 
 def test_scores_by_the_feature_network_stand_under_its_own_name_with_their_counts():

@@ -1,4 +1,4 @@
-"""What watches a training run: checkpoints, the way out by signal, losses that are no numbers, speed and progress."""
+"""What watches a training run: checkpoints, the way out by signal, progress."""
 
 import math
 import os
@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from pytorch_lightning.callbacks import Checkpoint, ProgressBar
 from tqdm import tqdm
 
-from tats.flags import UserError
+from tats.metrics.processes import current
 
 
 def updates_per_step(module: LightningModule) -> int:
@@ -42,18 +42,19 @@ def complete(trainer: Trainer) -> bool:
     return bool(getattr(module, "step_complete", True))
 
 
+def over_processes(trainer: Trainer, values: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Scalars as they go into the log: their means over all processes in steps that are logged, else as they are."""
+    here = {name: value.detach() for name, value in values.items()}
+    if trainer.world_size == 1 or not trainer._logger_connector.should_update_logs:
+        return here
+    means = current().sum(torch.stack([value.float().reshape(()) for value in here.values()])) / trainer.world_size
+    return dict(zip(here, means.unbind()))
+
+
 def first_loss(outputs: Any) -> torch.Tensor | None:
     """The loss in what `training_step` returned: a tensor, or the entry `loss` of a dict."""
     loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
     return loss.detach() if isinstance(loss, torch.Tensor) and loss.numel() == 1 else None
-
-
-def clips_in(batch: Any) -> int:
-    """Clips of a batch: the first size of its first tensor."""
-    if isinstance(batch, torch.Tensor):
-        return len(batch)
-    values = batch.values() if isinstance(batch, dict) else batch if isinstance(batch, (list, tuple)) else []
-    return next((clips_in(value) for value in values if clips_in(value)), 0)
 
 
 class Checkpoints(Checkpoint):
@@ -226,80 +227,6 @@ class StopOnSignal(Callback):
         """A loader whose workers the signal ended fails while the next batch is awaited: nothing is half done then."""
         if self.asked is not None and self.between_batches and isinstance(exception, RuntimeError):
             self.save(trainer)
-
-
-class NumbersOnly(Callback):
-    """Stops at the first loss that is not a finite number. Reads the device only every `every`-th batch."""
-
-    def __init__(self, every: int) -> None:
-        self.every = every
-        self.first: torch.Tensor | None = None  # first step with a bad loss, -1 for none, on the loss's device
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, outputs: Any, *_: Any) -> None:
-        loss = first_loss(outputs)
-        if loss is None:
-            return
-        if self.first is None:
-            self.first = torch.full((), -1, dtype=torch.long, device=loss.device)
-        bad = ~torch.isfinite(loss) & (self.first < 0)
-        self.first = torch.where(bad.reshape(()), trainer.fit_loop.epoch_loop.total_batch_idx, self.first)
-        if trainer.fit_loop.epoch_loop.batch_idx % self.every == 0:
-            self.check(trainer)
-
-    def check(self, trainer: Trainer) -> None:
-        """Raises UserError when a loss was no number: before that, nothing may be saved."""
-        if self.first is not None and int(self.first) >= 0:
-            raise UserError(
-                f"the loss is not a number since batch {int(self.first)} (step {step_of(trainer)}); the checkpoints "
-                "are from before. A smaller learning rate, --gradient_clip_val 1 or --precision 32 may help; "
-                "--detect_anomaly finds the operation"
-            )
-
-
-class Throughput(Callback):
-    """Logs clips per second and which share of the time training waits for data; the time of tests is left out.
-
-    A module that says how many codes a clip has (`codes_per_clip`) gets codes per second as well.
-    """
-
-    def __init__(self, every: int) -> None:
-        self.every = every
-        self._restart()
-
-    def _restart(self) -> None:
-        self.clips, self.waited, self.worked = 0, 0.0, 0.0
-        self.mark: float | None = None
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        now = time.perf_counter()
-        self.waited += now - self.mark if self.mark is not None else 0.0
-        self.mark = now
-
-    def on_train_batch_end(
-        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, *_: Any
-    ) -> None:
-        now = time.perf_counter()
-        self.worked += now - self.mark if self.mark is not None else 0.0
-        self.clips += clips_in(batch) * trainer.world_size
-        self.mark = now
-        if (trainer.fit_loop.epoch_loop.batch_idx + 1) % self.every == 0:
-            self._log(trainer)
-
-    def on_validation_start(self, *_: Any) -> None:
-        self.mark = None
-
-    def _log(self, trainer: Trainer) -> None:
-        took = self.waited + self.worked
-        module = trainer.lightning_module
-        values = {"speed/clips_per_second": self.clips / took, "speed/waiting_for_data": self.waited / took}
-        per_clip = getattr(module, "codes_per_clip", None)
-        if isinstance(per_clip, int):
-            values["speed/codes_per_second"] = self.clips * per_clip / took
-        for name, value in values.items():
-            module.log(name, value, on_step=True, on_epoch=False, batch_size=1)
-        mark = self.mark
-        self._restart()
-        self.mark = mark
 
 
 class Progress(ProgressBar):

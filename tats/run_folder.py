@@ -4,7 +4,6 @@ import dataclasses
 import os
 import pickle
 import re
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import torch
 
 from tats import flags
 from tats.flags import UserError
+from tats.launched import say
 from tats.trainer_config import TrainerConfig
 
 MAY_DIFFER = {"num_workers", "keep_gb"} | {field.name for field in dataclasses.fields(TrainerConfig)} - {
@@ -31,12 +31,6 @@ class Run:
     checkpoints: Path
     resume: Path | None = None
     step: int = 0
-
-
-def say(line: str) -> None:
-    """One line on standard error, from the first process only."""
-    if os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("RANK", "0") == "0":
-        print(line, file=sys.stderr)
 
 
 def find_run(config: TrainerConfig, name: str, settings: Any) -> Run:

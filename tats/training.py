@@ -34,17 +34,17 @@ from torch.utils.data import DataLoader
 from tats import flags
 from tats.callbacks import (
     Checkpoints,
-    NumbersOnly,
     Progress,
     StopOnSignal,
     Stopped,
-    Throughput,
     step_of,
     updates_per_step,
 )
 from tats.flags import UserError
 from tats.logs import build_loggers
+from tats.not_a_number import NumbersOnly
 from tats.run_folder import Run, find_run, say
+from tats.throughput import Throughput
 from tats.trainer_config import PRECISIONS, Machine, TrainerConfig, go_on_command, machine
 
 __all__ = ["TRANSFORMER_CADENCE", "VQGAN_CADENCE", "Cadence", "TrainerConfig", "begin", "fit", "processes"]
@@ -99,7 +99,7 @@ def fit(
     """
     place = machine(config, torch.cuda.device_count())
     run = find_run(config, name, settings)
-    numbers = NumbersOnly(every=1 if place.accelerator == "cpu" else 50)
+    numbers = NumbersOnly(1 if place.accelerator == "cpu" else 50, None if config.fast_dev_run else run.folder)
     keeper = Checkpoints(
         run.checkpoints,
         cadence.monitor,

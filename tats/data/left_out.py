@@ -1,19 +1,12 @@
 """What a data set leaves out: counted, named in one line, and never more than a few."""
 
-import os
-import sys
 from collections.abc import Sequence
 
 from tats.flags import UserError
+from tats.launched import say
 
 ALLOWED = 100  # at most one unreadable file in this many
 NAMED = 10  # names in one line
-
-
-def say(line: str) -> None:
-    """One line to standard error; with several training processes, from the first only."""
-    if os.environ.get("LOCAL_RANK", "0") == "0":
-        print(line, file=sys.stderr, flush=True)
 
 
 def check_unreadable(where: str, problems: Sequence[str], total: int, noun: str = "files") -> None:

@@ -51,6 +51,11 @@ class Clips(Dataset):
     def __len__(self) -> int:
         return len(self.video_of)
 
+    def name(self, index: int) -> str:
+        """What a clip is called: the name of its video, or its number where videos have none."""
+        names = getattr(self.source, "names", None)
+        return str(index) if not names else str(names[int(self.video_of[index])])
+
     def window(self, place: Place) -> tuple[int, int]:
         """Video and first frame of a clip."""
         return self._window(place, self._draw(place))

@@ -9,12 +9,15 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
 
+from tats.callbacks import over_processes
 from tats.flags import UserError, to_dict
 from tats.gpt.condition import GIVEN, condition
 from tats.gpt.model import GPT
 from tats.gpt.muon import MuonAdamW, muon_groups
 from tats.gpt.objective import accuracy, crop_places, loss, new_codes, predict
 from tats.gpt.train_config import GPTTrainConfig
+from tats.metrics.processes import current
+from tats.schedule import rate_factor
 
 BETAS = (0.9, 0.95)
 
@@ -67,6 +70,8 @@ class GPTTraining(pl.LightningModule):
         self.text_tokens = text_tokens
         self.extra = dict(extra or {})
         self.compiled = [torch.compile(gpt)] if config.compile else []  # a list: no second name in the state dict
+        self.rates: list[float] = []  # of the optimizer's groups, before the schedule
+        self.total_steps: float = math.inf
         self.used: Tensor | None = None  # how often each code occurred since the last line of the log
 
     @property
@@ -149,8 +154,9 @@ class GPTTraining(pl.LightningModule):
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch; logs it with accuracies, and counts the codes that occur."""
         value, acc1, acc5, codes = self.step(batch)
-        self.log_dict({"train/acc1": acc1, "train/acc5": acc5}, on_step=True)
-        self.log("train/loss", value, prog_bar=True, on_step=True)
+        shown = over_processes(self.trainer, {"train/acc1": acc1, "train/acc5": acc5, "train/loss": value})
+        self.log("train/loss", shown.pop("train/loss"), prog_bar=True, on_step=True)
+        self.log_dict(shown, on_step=True)
         counts = torch.bincount(codes.flatten(), minlength=self.gpt.config.n_codes)
         self.used = counts if self.used is None else self.used + counts
         return value
@@ -166,14 +172,15 @@ class GPTTraining(pl.LightningModule):
         every = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
         if self.used is None or (batch_idx + 1) % max(every, 1):
             return
-        shares = self.used.double() / self.used.sum()
-        self.log("train/codes_used", (self.used > 0).float().mean())
+        used = current().sum(self.used)
+        shares = used.double() / used.sum()
+        self.log("train/codes_used", (used > 0).float().mean())
         self.log("train/code_perplexity", torch.exp(-(shares * torch.log(shares + 1e-10)).sum()).float())
         self.used = None
 
     # ---- optimizer and checkpoint
 
-    def configure_optimizers(self) -> Any:
+    def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW with the published groups, or Muon for the matrices of the blocks; the learning rate constant, or
         warmed up and lowered as the flags say."""
         groups = parameter_groups(self.gpt, self.config.weight_decay)
@@ -183,28 +190,22 @@ class GPTTraining(pl.LightningModule):
             optimizer = MuonAdamW(muon_groups(groups, matrices, self.config.muon_lr), self.learning_rate, BETAS)
         else:
             optimizer = torch.optim.AdamW(groups, lr=self.learning_rate, betas=BETAS)
-        if self.config.lr_schedule == "constant" and not self.config.warmup_steps:
-            return optimizer
-        total = self.trainer.estimated_stepping_batches if self.config.lr_schedule == "cosine" else math.inf
-        if self.config.lr_schedule == "cosine" and math.isinf(total):
-            raise UserError("--lr_schedule cosine must know where it ends: give --max_steps or --max_epochs")
+        self.rates = [group["lr"] for group in optimizer.param_groups]
+        if self.config.lr_schedule == "cosine":
+            self.total_steps = self.trainer.estimated_stepping_batches
+            if math.isinf(self.total_steps):
+                raise UserError("--lr_schedule cosine must know where it ends: give --max_steps or --max_epochs")
+        return optimizer
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """The learning rates of this step: from the flags and the step alone, whatever a checkpoint held."""
         warmup = self.config.warmup_steps
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lr_factor(step, warmup, total))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        factor = rate_factor(self.global_step, self.config.lr_schedule, warmup, self.total_steps, falls_from=warmup)
+        for rate, group in zip(self.rates, optimizer.param_groups, strict=True):
+            group["lr"] = rate * factor
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """What a loader needs beside the weights, as plain values."""
         checkpoint["kind"] = "gpt"
         checkpoint["config"] = to_dict(self.gpt.config)
         checkpoint["extra"] = self.extra
-
-
-def lr_factor(step: int, warmup: int, total: float) -> float:
-    """What the learning rate is multiplied with at an optimizer step (counted from 0): rises linearly over `warmup`
-    steps, then falls as half a cosine to 0 at `total`; stays at 1 when that is infinite."""
-    if step < warmup:
-        return (step + 1) / warmup
-    if math.isinf(total):
-        return 1.0
-    done = (step - warmup) / max(total - warmup, 1)
-    return 0.5 * (1 + math.cos(math.pi * min(done, 1.0)))

@@ -22,7 +22,8 @@ class Quantized:
     """What the codebook made of a batch.
 
     codes int64 [B, t, h, w], None where the codebook was left out; embeddings [B, D, t, h, w], whose gradient goes
-    straight to the encoder; commitment, a scalar to be minimised; perplexity, the effective number of codes in use.
+    straight to the encoder; commitment, a scalar to be minimised; perplexity, the effective number of codes in use (in
+    training, by all processes together).
     """
 
     codes: Tensor | None
@@ -56,6 +57,7 @@ class Codebook(nn.Module):
         self._candidates: Candidates | None = None
         self._draws = Draws()  # of the last batch collected
         self._known_started = False
+        self.chosen: Tensor | None = None  # how often each code was chosen in training, until someone takes the counts
 
     @property
     def n_codes(self) -> int:
@@ -142,6 +144,7 @@ class Codebook(nn.Module):
             commitment = COMMITMENT * F.mse_loss(z, e)
             counts = torch.bincount(codes.flatten(), minlength=self.n_codes).to(flat.dtype)  # [K]
             if self.training:
+                total(counts)
                 self.collect(flat, codes.flatten(), counts, len(z), draws)
                 if not hold:
                     self.update()
@@ -174,7 +177,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def collect(self, flat: Tensor, codes: Tensor, counts: Tensor, clips: int, draws: Draws) -> None:
-        """Add one batch to what the next `update` will use.  flat [n, D], codes [n], counts [K]"""
+        """Add one batch to what the next `update` will use.  flat [n, D], codes [n]; counts [K] of all processes"""
         sums = torch.zeros_like(self.z_avg).index_add_(0, codes, flat.to(self.z_avg.dtype))  # [K, D]
         if self._counts is None or self._sums is None:
             self._counts, self._sums = counts.clone(), sums
@@ -193,8 +196,8 @@ class Codebook(nn.Module):
         """Move the averages by what was collected, all processes together; then give unused codes another vector."""
         if self._counts is None or self._sums is None:
             return
-        total(self._counts)
         total(self._sums)
+        self.chosen = self._counts if self.chosen is None else self.chosen + self._counts
         self.N.mul_(DECAY).add_(self._counts, alpha=1 - DECAY)
         self.z_avg.mul_(DECAY).add_(self._sums, alpha=1 - DECAY)
         n = self.N.sum()

@@ -1,6 +1,5 @@
 """What the two players of VQGAN training minimise."""
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -118,11 +117,3 @@ def critic_terms(
         "discloss": loss,
     }
     return Terms(loss, parts)
-
-
-def rate_factor(step: int, total: int | None, schedule: str, warmup: int) -> float:
-    """What the learning rate is multiplied with in `step` of `total` steps: a rise, then flat or half a cosine to 0."""
-    rise = min(1.0, (step + 1) / warmup) if warmup > 0 else 1.0
-    if schedule == "constant" or not total:
-        return rise
-    return rise * 0.5 * (1 + math.cos(math.pi * min(step / total, 1.0)))

@@ -1,6 +1,7 @@
 """Training of the VQGAN: two players with their optimizers, losses and logs."""
 
 import contextlib
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,7 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from tats import flags
+from tats.callbacks import over_processes
 from tats.flags import UserError
+from tats.schedule import rate_factor
 from tats.vqgan.config import VQGANConfig
 from tats.vqgan.discriminator import Discriminator
 from tats.vqgan.draws import Draws, processes
@@ -19,7 +22,6 @@ from tats.vqgan.losses import (
     critic_terms,
     generator_terms,
     pick,
-    rate_factor,
     reconstruction,
 )
 from tats.vqgan.lpips import LPIPS, SMALLEST_SIDE
@@ -96,6 +98,11 @@ class VQGANTraining(pl.LightningModule):
     def step_complete(self) -> bool:
         """True when no gradients wait for further batches."""
         return not self._batches
+
+    @property
+    def codes_per_clip(self) -> int:
+        """Codes that one clip has: what the speed in codes per second is reckoned from."""
+        return math.prod(self.vqgan.latent_shape)
 
     @property
     def lpips(self) -> LPIPS | None:
@@ -222,7 +229,8 @@ class VQGANTraining(pl.LightningModule):
         for p in parameters:
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
-        rate = self.lr * rate_factor(self.updates, self.total_updates, config.lr_schedule, config.warmup_steps)
+        total = self.total_updates or math.inf
+        rate = self.lr * rate_factor(self.updates, config.lr_schedule, config.warmup_steps, total)
         for group in optimizer.param_groups:
             group["lr"] = rate
         if self.clip:
@@ -256,8 +264,8 @@ class VQGANTraining(pl.LightningModule):
     def note(self, split: str, parts: dict[str, Tensor], clips: int | None = None) -> None:
         """Log every part under its published name."""
         shown = ("recon_loss", "perplexity", "perceptual_loss", "aeloss", "discloss")
-        for name, value in parts.items():
-            once = split == "val"
+        once = split == "val"
+        for name, value in (parts if once else over_processes(self.trainer, parts)).items():
             self.log(
                 f"{split}/{name}", value.detach(), prog_bar=name in shown, on_step=not once, on_epoch=once,
                 sync_dist=once, batch_size=clips,
@@ -272,6 +280,10 @@ class VQGANTraining(pl.LightningModule):
 
     def on_train_batch_end(self, outputs: Any, batch: dict[str, Tensor], batch_idx: int) -> None:
         show(self, "train", batch["video"], batch_idx, self._schedule)
+        every, chosen = self.trainer.log_every_n_steps, self.vqgan.codebook.chosen  # type: ignore[attr-defined]
+        if chosen is not None and (batch_idx + 1) % max(every, 1) == 0:
+            self.log("train/codes_used", (chosen > 0).float().mean())
+            self.vqgan.codebook.chosen = None
 
     def on_validation_batch_end(
         self, outputs: Any, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0

@@ -12,9 +12,10 @@ from tats.flags import UserError, from_dict, to_dict
 from tats.gpt.config import GPTConfig
 from tats.gpt.model import GPT
 from tats.gpt.objective import loss, predict
-from tats.gpt.train import GPTTraining, lr_factor
+from tats.gpt.train import GPTTraining
 from tats.gpt.train_config import GPTTrainConfig
 from tats.gpt.train_setup import rate, start
+from tats.schedule import rate_factor
 
 SMALL = GPTConfig(n_layer=1, n_head=2, n_embd=8, block_size=0)
 LABEL = [("label", 1, 5)]
@@ -95,10 +96,10 @@ def test_training_learns_and_stores_the_transformer_alone():
 
 
 def test_the_learning_rate_rises_and_falls():
-    factors = [lr_factor(step, 4, 14) for step in range(15)]
+    factors = [rate_factor(step, "cosine", 4, 14, falls_from=4) for step in range(15)]
     assert factors[:4] == [0.25, 0.5, 0.75, 1.0]
     assert factors[4] == 1.0 and factors[9] == pytest.approx(0.5) and factors[14] == pytest.approx(0.0)
-    assert lr_factor(10**6, 4, math.inf) == 1.0
+    assert rate_factor(10**6, "cosine", 4, math.inf, falls_from=4) == 1.0
 
 
 def test_learning_rate_and_effective_batch_are_told_with_their_factors():

@@ -8,9 +8,10 @@ from torch import Tensor, nn
 from vqgan_parts import formula_lpips
 
 from tats.data import shapes
+from tats.schedule import rate_factor
 from tats.video import from_frames
 from tats.vqgan.config import VQGANConfig
-from tats.vqgan.losses import rate_factor, reconstruction
+from tats.vqgan.losses import reconstruction
 from tats.vqgan.train import VQGANTraining
 from tats.vqgan.train_config import VQGANTrainConfig
 
@@ -194,12 +195,12 @@ def test_random_frames_do_not_depend_on_batches_and_processes():
 
 
 def test_learning_rate_rises_and_falls():
-    assert [rate_factor(step, 10, "constant", 4) for step in (0, 3, 9)] == [0.25, 1.0, 1.0]
-    cosine = [rate_factor(step, 10, "cosine", 2) for step in range(11)]
+    assert [rate_factor(step, "constant", 4, 10) for step in (0, 3, 9)] == [0.25, 1.0, 1.0]
+    cosine = [rate_factor(step, "cosine", 2, 10) for step in range(11)]
     assert cosine[0] == pytest.approx(0.5) and max(cosine) == cosine[1] and cosine[10] == pytest.approx(0, abs=1e-12)
     module = training(lr_schedule="cosine", total_updates=4)
     trainer = fit(module, list(clips(8).split(2)))
-    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3 * rate_factor(3, 4, "cosine", 0))
+    assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(1e-3 * rate_factor(3, "cosine", 0, 4))
 
 
 def test_validation_logs_the_perceptual_distance_only_with_weights_for_it():

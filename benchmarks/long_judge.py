@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.long_recipe import CONTEXTS, SIZES, LongConfig, listed, typed
+from benchmarks.lanes import typed
+from benchmarks.long_recipe import CONTEXTS, SIZES, LongConfig, listed, stages
 from benchmarks.tables import store
 from tats import checkpoint
 from tats.data.shapes import CLASSES, draw_truth, render
@@ -150,7 +151,7 @@ def judge_and_store(config: LongConfig, ledger: Any) -> None:
 
 def store_tables(config: LongConfig, ledger: Any, found: Any, ends: list[Count], report: dict[str, Any]) -> None:
     """benchmarks/results/long.json, long_times.json and long_ends.json."""
-    size, minutes = SIZES[config.size], ledger.minutes(config)
+    size, minutes = SIZES[config.size], ledger.minutes(stages(config))
     frames, per = size.frames, size.frames * size.videos / 1000
     rows = [[NAMES[name], *(str(row[key]) for key in COLUMNS)] for name, row in found.items()]
     note = (

@@ -5,10 +5,9 @@ out of whole films, encoded in one piece. Codes at the ends of a clip differ fro
 film, since the encoder sees the padding there; a sliding window only ever stands inside.
 """
 
-import shlex
-import sys
 from dataclasses import dataclass
 
+from benchmarks.lanes import Step
 from tats.demo_config import CHECKPOINT
 from tats.flags import UserError, arg
 
@@ -62,23 +61,6 @@ COARSE_CONTEXT = 2
 STEP = 3  # latent frames between coarse ones: 256 latent frames are 85 times 3 and one
 
 
-@dataclass(frozen=True)
-class Step:
-    """One command: its short name, what it does in words, the command as one types it, the steps whose results it
-    reads. It writes the folder of its name."""
-
-    name: str
-    title: str
-    text: str
-    reads: tuple[str, ...] = ()
-
-    @property
-    def command(self) -> list[str]:
-        """The words of the process that runs it."""
-        words = shlex.split(self.text)
-        return [sys.executable, *(["-m", "tats", *words[1:]] if words[0] == "tats" else words[1:])]
-
-
 def stages(config: LongConfig) -> list[list[list[Step]]]:
     """What runs when: stages one after the other, the lanes of a stage side by side, the steps of a lane in turn. The
     last stage is there for the comparison alone."""
@@ -120,8 +102,3 @@ def stages(config: LongConfig) -> list[list[list[Step]]]:
 def listed(config: LongConfig) -> list[Step]:
     """All commands, in an order in which they can be typed."""
     return [step for stage in stages(config) for lane in stage for step in lane]
-
-
-def typed(step: Step) -> str:
-    """The command on one line."""
-    return " ".join(step.text.split())

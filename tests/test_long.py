@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import long, long_judge
+from benchmarks import lanes, long, long_judge
+from benchmarks.lanes import Entry, Ledger, Step, typed
 from benchmarks.long_judge import ends_of_clips, keeps_law, shares, through
-from benchmarks.long_recipe import SIZES, STEP, LongConfig, Step, listed, stages, typed
+from benchmarks.long_recipe import SIZES, STEP, LongConfig, listed, stages
 from tats.checkpoint import save
 from tats.data.shapes import draw_truth, render
 from tats.flags import UserError
@@ -101,7 +102,7 @@ def test_a_stopped_call_stops_what_it_started(tmp_path, monkeypatch):
         if "do b" in text:
             signal.raise_signal(signal.SIGINT)
 
-    monkeypatch.setattr(long, "tell", interrupt)
+    monkeypatch.setattr(lanes, "tell", interrupt)
     began, before = (
         time.monotonic(),
         signal.signal(signal.SIGINT, signal.default_int_handler),
@@ -163,9 +164,9 @@ def test_what_was_sampled_is_judged_and_stored_with_times(tmp_path, monkeypatch)
         np.save(folder / "x_eval.npy", np.stack([render(truth, 32) for truth in truths]))
         videos = [{"class": truth.label} for truth in truths]
         (tmp_path / name / "manifest.json").write_text(json.dumps({"videos": videos}))
-    ledger = long.Ledger(tmp_path)
+    ledger = Ledger(tmp_path)
     for step in listed(config):
-        ledger.entries[step.name] = long.Entry(typed(step), True, 60.0, 6.0, 100.0)
+        ledger.entries[step.name] = Entry(typed(step), True, 60.0, 6.0, 100.0)
     long_judge.judge_and_store(config, ledger)
     rows, more = kept["long"]
     assert [row[0] for row in rows] == list(long_judge.NAMES.values())

@@ -31,10 +31,14 @@ SHOWN_WIDTH = 144  # pixels that a small clip is enlarged to, about, by a whole 
 
 @dataclass(frozen=True)
 class Clip:
-    """A video and what is said about it. `frames`: uint8 [T, H, W, 3], array or tensor, or the path of a video file."""
+    """A video and what is said about it. `frames`: uint8 [T, H, W, 3], array or tensor, or the path of a video file.
+    `sound`: samples float [n] or [n, channels] in [-1, 1] and their rate; a button below the video turns it on. `fps`:
+    frames per second, where they are not those of the page."""
 
     frames: Any
     caption: str = ""
+    sound: tuple[Any, int] | None = None
+    fps: float | None = None
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,7 @@ class Page:
 
     def videos(self, clips: Iterable[Clip]) -> None:
         """Videos in a row that wraps, each with its caption."""
-        self._add(f'<div class="clips">{"".join(self._video(clip.frames, clip.caption) for clip in clips)}</div>')
+        self._add(f'<div class="clips">{"".join(self._clip(clip) for clip in clips)}</div>')
 
     def pairs(self, pairs: Iterable[Pair]) -> None:
         """Pairs of videos: original | reconstruction, sample | nearest training clip."""
@@ -123,7 +127,7 @@ class Page:
     def grid(self, groups: Mapping[str, Iterable[Clip]]) -> None:
         """Videos by group, a group a row: the samples of every class."""
         for name, clips in groups.items():
-            figures = "".join(self._video(clip.frames, clip.caption, about=name) for clip in clips)
+            figures = "".join(self._clip(clip, about=name) for clip in clips)
             self._add(f'<div class="group"><h3>{escape(name)}</h3><div class="clips">{figures}</div></div>')
 
     def curves(self, curves: Mapping[str, Curve], title: str, **options: Any) -> None:
@@ -183,15 +187,27 @@ class Page:
         title = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
         self._add(f'<figure class="{kind}">{title}{inner}</figure>')
 
+    def _clip(self, clip: Clip, about: str = "") -> str:
+        """One clip with its caption, and its sound where it has one."""
+        return self._video(clip.frames, clip.caption, about=about, fps=clip.fps, sound=clip.sound)
+
     def _video(
-        self, frames: Any, caption: str, names: tuple[str, str] | None = None, about: str = "", fps: float | None = None
+        self,
+        frames: Any,
+        caption: str,
+        names: tuple[str, str] | None = None,
+        about: str = "",
+        fps: float | None = None,
+        sound: tuple[Any, int] | None = None,
     ) -> str:
         """One video with what stands above and below it."""
-        data, width, height = embed(frames, self.fps if fps is None else fps)
+        data, width, height = embed(frames, self.fps if fps is None else fps, sound)
         label = ", ".join(word for word in (about, " and ".join(names or ()), caption) if word) or "video"
         heads = "".join(f"<span>{escape(name)}</span>" for name in names or ())
         above = f'<div class="heads">{heads}</div>' if heads else ""
         below = f"<figcaption>{escape(caption)}</figcaption>" if caption else ""
+        if sound is not None:
+            below = f'<button type="button" class="listen" aria-pressed="false" hidden>Sound</button>{below}'
         return (
             f'<figure class="clip" style="width:{width}px">{above}'
             f'<video autoplay loop muted playsinline controls width="{width}" height="{height}" '
@@ -231,11 +247,12 @@ def pixels(frames: Any) -> np.ndarray:
     return array
 
 
-def embed(frames: Any, fps: float) -> tuple[str, int, int]:
+def embed(frames: Any, fps: float, sound: tuple[Any, int] | None = None) -> tuple[str, int, int]:
     """A video as base64 text of an mp4, with the width and height it is shown at.
 
     `frames`: uint8 [T, H, W, 3], or the path of a video file. Small frames are enlarged by a whole factor before they
-    are compressed, which keeps the edges of their pixels, and their colours, sharp.
+    are compressed, which keeps the edges of their pixels, and their colours, sharp. `sound`: of frames; a file has its
+    own.
     """
     if isinstance(frames, (str, Path)):
         return _embed_file(Path(frames), fps)
@@ -244,7 +261,7 @@ def embed(frames: Any, fps: float) -> tuple[str, int, int]:
     array = array.repeat(factor, axis=1).repeat(factor, axis=2)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "video.mp4"
-        write_video(path, array, fps, crf=20)
+        write_video(path, array, fps, sound, crf=20)
         return base64.b64encode(path.read_bytes()).decode(), array.shape[2], array.shape[1]
 
 

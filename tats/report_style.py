@@ -1,4 +1,5 @@
-"""Looks of the report page: its frame, its style sheet and the few lines that play videos only while they are seen."""
+"""Looks of the report page: its frame, its style sheet and the few lines that play videos only while they are
+seen, and the sound of one of them where it is asked for."""
 
 FRAME = """<!doctype html>
 <html lang="en">
@@ -56,6 +57,8 @@ figcaption, caption { color: var(--soft); font-size: .82rem; line-height: 1.35; 
 .clips { display: flex; flex-wrap: wrap; gap: 1rem .9rem; align-items: flex-start; margin: .4rem 0 1.2rem; }
 .clip { max-width: 100%; }
 .clip figcaption { margin-top: .15rem; }
+.listen { margin-top: .3rem; padding: .05rem .6rem; font-size: .82rem; }
+.listen[aria-pressed="true"] { background: var(--link); border-color: var(--link); color: var(--paper); }
 .heads { display: flex; font-size: .78rem; line-height: 1.3; color: var(--soft); margin-bottom: .15rem; }
 .heads span { flex: 1; }
 video { display: block; max-width: 100%; height: auto; background: #000; border-radius: 3px;
@@ -120,6 +123,21 @@ SCRIPT = """(function () {
     for (const name of ["pointerenter", "focus", "click"]) video.addEventListener(name, () => video.controls = true);
     for (const name of ["pointerleave", "blur"]) video.addEventListener(name, () => video.controls = false);
     watcher.observe(video);
+  }
+  const listeners = Array.from(document.querySelectorAll(".listen"));
+  for (const listener of listeners) {
+    const own = listener.closest("figure").querySelector("video");
+    listener.hidden = false;
+    listener.addEventListener("click", () => {
+      const on = own.muted;
+      for (const other of listeners) {  // one is heard at a time
+        other.closest("figure").querySelector("video").muted = true;
+        other.setAttribute("aria-pressed", "false");
+      }
+      own.muted = !on;
+      listener.setAttribute("aria-pressed", String(on));
+      if (on) { own.currentTime = 0; own.play().catch(() => {}); }
+    });
   }
   for (const part of document.querySelectorAll(".watch")) {
     const video = part.querySelector("video");

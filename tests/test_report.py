@@ -158,6 +158,21 @@ def test_a_video_file_is_taken_as_it_is_when_browsers_play_it(tmp_path, pix_fmt)
         assert float(file.streams.video[0].average_rate) == 10
 
 
+def test_a_clip_with_sound_carries_it_at_its_own_rate_and_has_a_button():
+    tone = 0.5 * np.sin(2 * np.pi * 440 * np.arange(16000) / 16000)
+    page = Page("A page", fps=8)
+    page.videos([Clip(clip(frames=16), "with", sound=(tone, 16000), fps=16), Clip(clip(), "without")])
+    reader = Reader(page.html())
+    assert [attrs["class"] for attrs in reader.all("button") if "class" in attrs] == ["listen"]
+    with_sound, without = (attrs["src"].split(",")[1] for attrs in reader.all("video"))
+    with av.open(BytesIO(base64.b64decode(with_sound))) as file:
+        heard = np.concatenate([frame.to_ndarray().ravel() for frame in file.decode(audio=0)])
+        assert file.streams.video[0].average_rate == 16 and file.streams.audio[0].rate == 16000
+        assert 15000 < len(heard) < 18000 and 0.3 < np.abs(heard).max() < 0.7
+    with av.open(BytesIO(base64.b64decode(without))) as file:
+        assert not file.streams.audio
+
+
 def test_side_by_side_the_shorter_video_waits():
     both = report.side_by_side(clip(0, frames=3), clip(1, frames=5))
     assert both.shape == (5, 32, 66, 3)

@@ -10,7 +10,7 @@ from tats.gpt.sample_config import HierarchicalConfig
 def main() -> None:
     """Parse, load, sample, write, judge."""
     args = flags.parse(HierarchicalConfig)
-    from tats import checkpoint, judging, long_run, output, sampling
+    from tats import checkpoint, conditions, judging, long_run, output, sampling
     from tats.gpt import api, endless
 
     sampling.needed(args, "ckpt1", "ckpt2", "vqgan")
@@ -22,15 +22,17 @@ def main() -> None:
     frames = long_run.latent_length(args.frames, args.sample_length, vqgan, step)
     judge = judging.opened(args, judging.data_of(args.judge), frames, vqgan)
     given = sampling.given_by(args, coarse.config, vqgan, side, frames)
-    videos = sampling.videos_of(coarse.config, args.output, args.draw, given)
+    wanted = conditions.conditions_of(coarse.config, args.output)
+    videos = sampling.videos_of(coarse.config, args, wanted, given)
     models = {"coarse": coarse, "fine": fine, "vqgan": vqgan}
-    store = sampling.open_store(args, models, given, length=frames - 1, context=context)
+    store = sampling.open_store(args, models, wanted, given, length=frames - 1, context=context)
 
     def make(batch, known, start):
-        condition = sampling.condition_of(coarse.config, args.output, batch)
         more = {"seeds": [video.seed for video in batch], "known": known, "start": start}
         more["gap_batch"] = args.gap_batch
-        return api.sample_hierarchical_codes(coarse, fine, frames, context, **more, **condition, **args.draw.settings)
+        return api.sample_hierarchical_codes(
+            coarse, fine, frames, context, **more, **wanted.of(batch), **args.draw.settings
+        )
 
     def keep(done: int, known: int, batch: int) -> range:
         if args.draw.as_published:

@@ -10,7 +10,7 @@ from tats.gpt.sample_config import LongConfig
 def main() -> None:
     """Parse, load, sample, write, judge."""
     args = flags.parse(LongConfig)
-    from tats import checkpoint, judging, long_run, output, sampling
+    from tats import checkpoint, conditions, judging, long_run, output, sampling
     from tats.gpt import api, endless
 
     sampling.needed(args, "gpt_ckpt", "vqgan_ckpt")
@@ -19,14 +19,14 @@ def main() -> None:
     side, trained = sampling.side_of(gpt, args.sample_resolution), gpt.config.latent_shape
     judge = judging.opened(args, judging.data_of(args.judge), length, vqgan)
     given = sampling.given_by(args, gpt.config, vqgan, side, length)
-    videos = sampling.videos_of(gpt.config, args.output, args.draw, given)
+    wanted = conditions.conditions_of(gpt.config, args.output)
+    videos = sampling.videos_of(gpt.config, args, wanted, given)
     models = {"gpt": gpt, "vqgan": vqgan}
-    store = sampling.open_store(args, models, given, length=length, context=context, side=side)
+    store = sampling.open_store(args, models, wanted, given, length=length, context=context, side=side)
 
     def make(batch, known, start):
-        condition = sampling.condition_of(gpt.config, args.output, batch)
         seeds = [video.seed for video in batch]
-        more = {"seeds": seeds, "known": known, "start": start, **condition, **args.draw.settings}
+        more = {"seeds": seeds, "known": known, "start": start, **wanted.of(batch), **args.draw.settings}
         if side == trained[1]:
             return api.sample_long_codes(gpt, length, context, **more)
         return api.sample_wide_codes(gpt, length, (side, side), context, **more)

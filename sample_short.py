@@ -10,7 +10,7 @@ from tats.gpt.sample_config import ShortConfig
 def main() -> None:
     """Parse, load, sample, write, judge."""
     args = flags.parse(ShortConfig)
-    from tats import checkpoint, judging, output, sampling
+    from tats import checkpoint, conditions, judging, output, sampling
     from tats.gpt.api import sample_codes
 
     sampling.needed(args, "gpt_ckpt", "vqgan_ckpt")
@@ -18,14 +18,14 @@ def main() -> None:
     length, side, _ = gpt.config.latent_shape
     judge = judging.opened(args, args.data, length, vqgan)
     given = sampling.given_by(args, gpt.config, vqgan, side, length)
-    videos = sampling.videos_of(gpt.config, args.output, args.draw, given)
-    store = sampling.open_store(args, {"gpt": gpt, "vqgan": vqgan}, given)
+    wanted = conditions.conditions_of(gpt.config, args.output)
+    videos = sampling.videos_of(gpt.config, args, wanted, given)
+    store = sampling.open_store(args, {"gpt": gpt, "vqgan": vqgan}, wanted, given)
 
     def make(batch: list[output.Video]):
-        condition = sampling.condition_of(gpt.config, args.output, batch)
         known = given.known(batch) if given else None
         seeds = [video.seed for video in batch]
-        return sample_codes(gpt, seeds=seeds, known=known, **condition, **args.draw.settings)
+        return sample_codes(gpt, seeds=seeds, known=known, **wanted.of(batch), **args.draw.settings)
 
     sampling.make_missing(store, videos, args.data.batch_size, make)
     scores = judging.score(judge, store, vqgan, videos, args.data.batch_size) if judge else None

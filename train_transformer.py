@@ -28,16 +28,12 @@ def main() -> None:
     """Parse, build, train."""
     args = flags.parse(Config)
     from tats import checkpoint, metrics_callback, training
-    from tats.data.module import VideoData
     from tats.gpt import train_condition, train_setup
     from tats.gpt.train import GPTTraining
     from tats.run_folder import say
 
     training.begin(args.trainer)
-    settings = train_condition.conditioned(args.gpt, args.data)
-    data = VideoData(settings, seed=args.trainer.seed, crop_codes=args.gpt.vtokens_pos)
-    frozen = train_condition.Frozen.load(args.training)
-    texts = train_condition.texts_of(args.training, data) if "text" in args.gpt.keys else None
+    data, frozen, texts = train_condition.opened(args.gpt, args.training, args.data, args.trainer.seed)
     config, remarks = train_setup.fit_to_data(args.gpt, args.training, data, frozen, texts)
     accumulate, size = args.trainer.accumulate, args.data.batch_size
     learning_rate, factors = train_setup.rate(args.training, accumulate, training.processes(args.trainer), size)

@@ -242,16 +242,16 @@ def _labels(
     labels: Sequence[str] | None,
 ) -> list[int | None]:
     """The class of each video: as --label says, or the folder it lies in; None where the transformer knows none."""
-    if gpt.key != "label":
+    if not gpt.n_classes:
         return [None] * len(which)
     if labels:
         if len(labels) > 1:
             raise UserError(f"with --continue_from, --label takes one class for all given videos, got {len(labels)}")
         one = label_id(gpt, labels[0])
-        if not 0 <= one < gpt.code_offset:
-            raise UserError(f"--label {one}: this transformer knows classes 0 to {gpt.code_offset - 1}")
+        if not 0 <= one < gpt.n_classes:
+            raise UserError(f"--label {one}: this transformer knows classes 0 to {gpt.n_classes - 1}")
         return [one] * len(which)
-    names = gpt.label_names or (source.class_names if len(source.class_names) == gpt.code_offset else [])
+    names = gpt.label_names or (source.class_names if len(source.class_names) == gpt.n_classes else [])
     unknown = [i for i in which if source.classes[i] not in names]
     if unknown:
         lies = source.classes[unknown[0]]

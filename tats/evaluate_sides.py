@@ -164,7 +164,7 @@ def sampled(gpt: GPT, vqgan: VQGAN, config: EvaluateConfig, protocol: Protocol) 
     def make(numbers: Sequence[int], seed: int) -> Tensor:
         more: dict[str, Any] = {"seeds": [seed * 1_000_000 + number for number in numbers], **config.draw.settings}
         if gpt.config.key == "label":
-            more["label"] = [number % gpt.config.code_offset for number in numbers]
+            more["label"] = [number % gpt.config.n_classes for number in numbers]
         if latent <= trained:
             return decode(vqgan, [sample_codes(gpt, **more)], protocol)
         frames = sample_long_codes(gpt, latent, config.temporal_sample_pos, **more)

@@ -127,7 +127,7 @@ def gpt_scores(config: ScoreConfig, data: DataConfig, gpt: GPTConfig, vqgan: VQG
         device = next(model.parameters()).device
 
         def sample(numbers: Sequence[int], seed: int) -> Tensor:
-            label = [number % gpt.code_offset for number in numbers] if gpt.key == "label" else None
+            label = [number % gpt.n_classes for number in numbers] if gpt.key == "label" else None
             codes = sample_codes(model, label=label, seeds=[seed * 1_000_000 + number for number in numbers])
             return quantised(vqgan.to(device).decode(codes), protocol.levels)
 

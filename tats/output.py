@@ -11,7 +11,7 @@ A run that is called again finds what is there and makes the rest; other setting
 import json
 import os
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +43,18 @@ class Store:
     """The codes of a run, on disk after every batch; those of long videos after every latent frame.
 
     folder: --save. settings: plain values that the codes depend on; they must agree with those of what is there. about:
-    more plain values for the manifest (all flags, versions).
+    more plain values for the manifest (all flags, versions). entries: more for the manifest's entry of each video, by
+    name: functions of the video.
     """
 
-    def __init__(self, folder: str | Path, settings: Mapping[str, Any], about: Mapping[str, Any]):
-        self.folder = Path(folder)
+    def __init__(
+        self,
+        folder: str | Path,
+        settings: Mapping[str, Any],
+        about: Mapping[str, Any],
+        entries: Mapping[str, Callable[[Video], Any]] | None = None,
+    ):
+        self.folder, self.entries = Path(folder), dict(entries or {})
         self.settings = json.loads(json.dumps(dict(settings)))  # as they come back from the file
         self.about = dict(about)
         self.videos: dict[int, Video] = {}
@@ -90,7 +97,7 @@ class Store:
     def finish(self, wanted: Sequence[Video], scores: Mapping[str, Any] | None = None, **named: Any) -> None:
         """One file of codes instead of one per batch, and the manifest with an entry per video.
 
-        named: more for the entries, each a function of the video (its file, say). Without new scores those of an
+        named: more for the entries, as `entries` (its file, say). Without new scores those of an
         earlier call stay, as long as they are of these very videos.
         """
         shards = sorted(self.folder.glob("codes_*.npz"))
@@ -104,7 +111,7 @@ class Store:
         entries = []
         for video in wanted:
             entry = {"index": video.index, "seed": video.seed, "label": video.label, "class": video.name}
-            entries.append(entry | {name: of(video) for name, of in named.items()})
+            entries.append(entry | {name: of(video) for name, of in {**self.entries, **named}.items()})
         self.write_manifest(entries, self.scores if scores is None and self.scored == len(entries) else scores)
 
     def write_manifest(self, entries: list[dict], scores: Mapping[str, Any] | None = None) -> None:

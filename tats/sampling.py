@@ -10,10 +10,10 @@ from torch import Tensor
 from tqdm import tqdm
 
 from tats import checkpoint, flags, output
+from tats.conditions import Conditions
 from tats.continuation import Continuation, open_continuation
 from tats.films import Films
 from tats.flags import UserError
-from tats.gpt.condition import label_id
 from tats.gpt.config import GPTConfig
 from tats.gpt.engine import only_packed
 from tats.gpt.model import GPT
@@ -58,49 +58,13 @@ def given_by(args: Any, config: GPTConfig, vqgan: VQGAN, side: int, total: int) 
     return open_continuation(args.given, config, vqgan, side, total, wanted.label, wanted.fps, in_pieces)
 
 
-def videos_of(
-    config: GPTConfig, wanted: OutputConfig, draw: DrawConfig, given: Continuation | None = None
-) -> list[Video]:
-    """The videos of a run: seeds that count on, classes by turns, or what goes on from given videos.
-
-    Raises UserError where --class_cond, --label or --text do not go with the checkpoint.
-    """
-    by_class = config.key == "label"
-    if wanted.class_cond is not None and wanted.class_cond != by_class:
-        has = "makes videos by class" if by_class else "knows no classes"
-        flag = "--class_cond" if wanted.class_cond else "--no_class_cond"
-        raise UserError(f"{flag} does not go with this transformer, which {has}: leave it out")
-    if wanted.label and not by_class:
-        raise UserError("--label is for transformers that make videos by class, which this one does not")
-    if (wanted.text is not None) != (config.key == "text"):
-        raise UserError(
-            "this transformer is conditioned on text: --text is needed"
-            if config.key == "text"
-            else "--text is for transformers conditioned on text, which this one is not"
-        )
+def videos_of(config: GPTConfig, args: Any, conditions: Conditions, given: Continuation | None = None) -> list[Video]:
+    """The videos of a run: seeds that count on, classes by turns, or what goes on from given videos."""
+    draw: DrawConfig = args.draw
     first_seed = draw.seed + draw.run * SEEDS_PER_RUN
     if given is not None:
-        return given.videos(wanted.n_sample, first_seed)
-    labels = None
-    if by_class:
-        labels = [label_id(config, one) for one in wanted.label] if wanted.label else list(range(config.code_offset))
-        wrong = [label for label in labels if not 0 <= label < config.code_offset]
-        if wrong:
-            raise UserError(f"--label {wrong[0]}: this transformer knows classes 0 to {config.code_offset - 1}")
-    return output.spread(wanted.n_sample, first_seed, labels, config.label_names)
-
-
-def condition_of(config: GPTConfig, wanted: OutputConfig, videos: Sequence[Video]) -> dict[str, Any]:
-    """The condition of some videos, as the functions of `tats.gpt.api` take it."""
-    if config.key == "label":
-        return {"label": [video.label for video in videos]}
-    if config.key == "text":
-        from tats.gpt.bpe import ClipBPE
-
-        if wanted.bpe is None:
-            raise UserError("--text needs --bpe, the vocabulary of byte pairs")
-        return {"text": ClipBPE(wanted.bpe).tokenize([wanted.text or ""], config.n_cond, truncate=True)}
-    return {}
+        return given.videos(args.output.n_sample, first_seed)
+    return output.spread(args.output.n_sample, first_seed, conditions.labels, config.label_names)
 
 
 def side_of(gpt: GPT, asked: int | None, wide: bool = True) -> int:
@@ -122,17 +86,23 @@ def counted(frames: Iterator[Tensor], total: int) -> Iterator[Tensor]:
         yield from bar
 
 
-def open_store(args: Any, models: dict[str, GPT | VQGAN], given: Continuation | None = None, **settings: Any) -> Store:
+def open_store(
+    args: Any,
+    models: dict[str, GPT | VQGAN],
+    conditions: Conditions,
+    given: Continuation | None = None,
+    **settings: Any,
+) -> Store:
     """The folder of a run, with what is already there; `settings`: more that the codes depend on."""
     prints = {name: checkpoint.fingerprint(model) for name, model in models.items()}
     draw = {**args.draw.settings, "seed": args.draw.seed, "run": args.draw.run}
-    wanted = {"label": args.output.label, "text": args.output.text, **(given.settings if given else {})}
+    wanted = {"label": args.output.label, **conditions.settings, **(given.settings if given else {})}
     about = {"flags": flags.to_dict(args), "versions": output.versions()}
     flags.new_folder(args.output.save, "--save")
     for model in models.values():
         if isinstance(model, GPT) and args.draw.precision != "fp32":  # nothing reads its float32 weights any more
             only_packed(model, whole_vocabulary=args.draw.as_published, precision=args.draw.precision)
-    return Store(args.output.save, {**draw, **wanted, **settings, **prints}, about)
+    return Store(args.output.save, {**draw, **wanted, **settings, **prints}, about, conditions.entries)
 
 
 def make_missing(store: Store, videos: list[Video], batch_size: int, make: Make) -> None:

@@ -110,6 +110,12 @@ class GPTConfig:
         return next((part for part in self.parts if part.key == key), None)
 
     @property
+    def n_classes(self) -> int:
+        """Number of classes; 0 where labels are no part of the condition."""
+        part = self.part("label")
+        return part.values if part else 0
+
+    @property
     def stride(self) -> int:
         """Latent frames from one frame of a window to the next."""
         return max(self.sample_every_n_latent_frames, 1)

@@ -56,8 +56,13 @@ class OutputConfig:
     dataset: str = arg("ucf101", "any name; stands in the names of files")
     class_cond: bool | None = arg(None, "the transformer makes videos by class (none: as its checkpoint says)")
     label: list[str] | None = arg(None, "classes to make, by name or id (none: all of them)")
-    text: str | None = arg(None, "what to show, for a transformer conditioned on text (with --bpe)")
-    bpe: str | None = arg(None, "vocabulary of byte pairs (.txt or .txt.gz), with --text")
+    text: str | None = arg(None, "what to show: a sentence, or a file with a sentence per line, which take turns")
+    bpe_path: str | None = arg(
+        None, "CLIP's byte pairs (.txt, .txt.gz), for transformers that do not hold their own", aliases=("bpe",)
+    )
+    truncate_captions: bool = arg(
+        False, "cut a --text that is longer than the trained ones, which is refused otherwise"
+    )
     save_videos: bool = arg(False, "write every video and grids; the default when nothing else is asked for")
     save_as: list[str] | None = arg(
         None,

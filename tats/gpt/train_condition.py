@@ -1,7 +1,6 @@
 """What a transformer is conditioned on, from flags and data: its parts, the byte pairs of texts, the frozen VQGANs."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -9,15 +8,13 @@ from torch import Tensor
 from tats import checkpoint
 from tats.data.config import DataConfig
 from tats.data.left_out import say
+from tats.data.module import VideoData
 from tats.flags import UserError
 from tats.gpt.bpe import ADDRESS, SHA256, ClipBPE
 from tats.gpt.config import GPTConfig
 from tats.gpt.train_config import GPTTrainConfig
 from tats.gpt.vocabulary import CaptionBPE, read_vocabulary, train
 from tats.vqgan.model import VQGAN
-
-if TYPE_CHECKING:
-    from tats.data.module import VideoData
 
 SPECTROGRAM = (64, 16)  # rows and columns of the sound of one video frame
 CLIP_LENGTH = 256  # tokens of a text in the published models
@@ -56,7 +53,17 @@ class Texts:
         return self.pairs.tokenize(texts, self.length, self.truncate)
 
 
-def texts_of(training: GPTTrainConfig, data: "VideoData") -> Texts:
+def opened(
+    gpt: GPTConfig, training: GPTTrainConfig, data: DataConfig, seed: int
+) -> tuple[VideoData, Frozen, Texts | None]:
+    """What a transformer is trained with: the data, whose clips carry what the condition wants of them, the frozen
+    VQGANs, and what turns texts into ids, where they are (part of) the condition."""
+    by_text = "text" in gpt.keys
+    videos = VideoData(replace(data, text_cond=data.text_cond or by_text), seed=seed, crop_codes=gpt.vtokens_pos)
+    return videos, Frozen.load(training), texts_of(training, videos) if by_text else None
+
+
+def texts_of(training: GPTTrainConfig, data: VideoData) -> Texts:
     """The vocabulary of texts and their length: as the flags say; without --bpe_path pairs are trained on the captions,
     or are those of --init_from.
 
@@ -92,7 +99,7 @@ def _pairs(training: GPTTrainConfig, captions: list[str]) -> ClipBPE | CaptionBP
     return pairs
 
 
-def parts_of(gpt: GPTConfig, data: "VideoData", frozen: Frozen, texts: Texts | None) -> list[tuple[str, int, int]]:
+def parts_of(gpt: GPTConfig, data: VideoData, frozen: Frozen, texts: Texts | None) -> list[tuple[str, int, int]]:
     """The parts of the condition, as `GPTConfig.fitted` takes them: what each is, its tokens, its ids."""
     parts = []
     for key in gpt.keys:
@@ -108,7 +115,7 @@ def parts_of(gpt: GPTConfig, data: "VideoData", frozen: Frozen, texts: Texts | N
     return parts
 
 
-def _of_codes(key: str, data: "VideoData", frozen: Frozen) -> tuple[int, int]:
+def _of_codes(key: str, data: VideoData, frozen: Frozen) -> tuple[int, int]:
     """Tokens and ids of a condition that is codes itself: sounds, maps."""
     config = data.config
     own = frozen.sound if key == "stft" else frozen.smap
@@ -120,11 +127,6 @@ def _of_codes(key: str, data: "VideoData", frozen: Frozen) -> tuple[int, int]:
     return codes_of(
         own, config.smap_cond, config.clip_frames, config.resolution, config.resolution
     ).numel(), own.n_codes
-
-
-def conditioned(gpt: GPTConfig, config: DataConfig) -> DataConfig:
-    """The settings of the data with what the condition wants of it: clips carry their texts."""
-    return replace(config, text_cond=True) if "text" in gpt.keys else config
 
 
 def codes_of(vqgan: VQGAN, channels: int, frames: int, height: int, width: int) -> Tensor:

@@ -1,0 +1,140 @@
+"""What the videos of a sampling run are conditioned on: from flags to what the functions of `tats.gpt.api` take.
+
+Classes, sentences and maps take turns: video 0 gets the first of each, video 1 the second, ...
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from tats.codes_file import Video
+from tats.flags import UserError, existing_path
+from tats.gpt.bpe import ADDRESS, SHA256, TextTooLong
+from tats.gpt.condition import label_id
+from tats.gpt.config import GPTConfig
+from tats.gpt.sample_config import OutputConfig
+from tats.gpt.vocabulary import of_checkpoint, read_vocabulary
+
+NEEDED = {"text": "--text is needed", "stft": "sample_audio_cond.py takes sounds"}
+MOST_LINES = 10_000_000  # bytes of a file of sentences
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """The condition of every video of a run. `labels`: class ids by turns, None without classes; `texts` and their ids
+    `tokens` int64 [n, L], by turns. `more`: what else all videos share, as the samplers take it."""
+
+    labels: list[int] | None = None
+    texts: list[str] | None = None
+    tokens: Tensor | None = None
+    more: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the codes depend on, beside the labels, which every video has written beside it."""
+        if self.texts is None:
+            return {"text": None}
+        return {"text": self.texts if len(self.texts) > 1 else self.texts[0]}
+
+    def of(self, videos: Sequence[Video]) -> dict[str, Any]:
+        """The condition of some videos, as the functions of `tats.gpt.api` take it."""
+        given = dict(self.more)
+        if self.labels is not None:
+            given["label"] = [video.label for video in videos]
+        if self.tokens is not None:
+            given["text"] = self.tokens[[video.index % len(self.tokens) for video in videos]]
+        return given
+
+    @property
+    def entries(self) -> dict[str, Any]:
+        """What stands beside each video in the manifest: name -> function of the video."""
+        texts = self.texts
+        return {} if texts is None else {"text": lambda video: texts[video.index % len(texts)]}
+
+
+def conditions_of(config: GPTConfig, wanted: OutputConfig) -> Conditions:
+    """The conditions that the flags ask for.
+
+    Raises:
+        UserError: they are not those of the transformer, or a class, a file or a sentence is wrong.
+    """
+    by_class = "label" in config.keys
+    if wanted.class_cond is not None and wanted.class_cond != by_class:
+        has = "makes videos by class" if by_class else "knows no classes"
+        flag = "--class_cond" if wanted.class_cond else "--no_class_cond"
+        raise UserError(f"{flag} does not go with this transformer, which {has}: leave it out")
+    if wanted.label and not by_class:
+        raise UserError("--label is for transformers that make videos by class, which this one does not")
+    if wanted.text is None and "text" in config.keys:
+        raise UserError("this transformer is conditioned on text: --text is needed, a sentence or a file of them")
+    if wanted.text is not None and "text" not in config.keys:
+        raise UserError("--text is for transformers conditioned on text, which this one is not")
+    labels = _labels(config, wanted.label) if by_class else None
+    if wanted.text is None:
+        return Conditions(labels)
+    texts = sentences(wanted.text)
+    return Conditions(labels, texts, _tokens(config, wanted, texts))
+
+
+def _labels(config: GPTConfig, asked: Sequence[str] | None) -> list[int]:
+    """Class ids as --label says; all of them without it."""
+    labels = [label_id(config, one) for one in asked] if asked else list(range(config.n_classes))
+    wrong = [label for label in labels if not 0 <= label < config.n_classes]
+    if wrong:
+        raise UserError(f"--label {wrong[0]}: this transformer knows classes 0 to {config.n_classes - 1}")
+    return labels
+
+
+def sentences(text: str) -> list[str]:
+    """What --text asks for: the lines of the file of that name, or the one sentence that it is.
+
+    Raises:
+        UserError: no such file, or it holds no text.
+    """
+    if " " not in text.strip() and Path(text).suffix.lower() == ".txt":
+        existing_path(text, "--text")
+    try:
+        is_file = Path(text).is_file()
+    except OSError:  # a sentence longer than names of files may be
+        is_file = False
+    if not is_file:
+        if not text.strip():
+            raise UserError("--text takes a sentence, or a file with a sentence per line; got nothing")
+        return [text]
+    path = Path(text)
+    if path.stat().st_size > MOST_LINES:
+        raise UserError(f"--text {text}: more than {MOST_LINES:,} bytes, which is no file of sentences")
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--text {text}: {error}") from None
+    if not lines:
+        raise UserError(f"--text {text}: the file holds no text; write a sentence per line")
+    return lines
+
+
+def _tokens(config: GPTConfig, wanted: OutputConfig, texts: list[str]) -> Tensor:
+    """The ids of sentences, by the byte pairs that the transformer was trained with."""
+    part = config.part("text")
+    if part is None:
+        raise ValueError("this transformer takes no text")
+    if config.bpe is not None:
+        if wanted.bpe_path is not None:
+            raise UserError("--bpe_path: this transformer holds the byte pairs of its texts itself; leave it out")
+        pairs: Any = of_checkpoint(config.bpe)
+    elif wanted.bpe_path is None:
+        raise UserError(
+            f"this transformer takes CLIP's byte pairs and does not hold them: --bpe_path is needed, the file of "
+            f"{ADDRESS} (sha256 of the unpacked text {SHA256}); `tats weights get clip-bpe` fetches it"
+        )
+    else:
+        pairs = read_vocabulary(wanted.bpe_path)
+    if len(pairs) != part.values:
+        raise UserError(f"--bpe_path {wanted.bpe_path} has {len(pairs)} ids, this transformer knows {part.values}")
+    try:
+        return pairs.tokenize(texts, part.n_cond, wanted.truncate_captions)
+    except TextTooLong as error:
+        raise UserError(f"--text: {error} (--truncate_captions)") from None

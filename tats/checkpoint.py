@@ -207,6 +207,10 @@ def _read_ours(path: Path, content: dict[str, Any], state: dict[str, Tensor]) ->
     kind = content["kind"]
     if kind not in CONFIGS:
         raise UserError(f"{path}: holds a model of the kind {kind!r}; this version knows vqgan and gpt")
+    averages = content.get("ema")  # of a run with --ema_decay: what samplers take in place of the weights
+    averages = averages.get("state_dict") if isinstance(averages, dict) else None
+    if isinstance(averages, dict):
+        state = {**state, **{str(name): value for name, value in averages.items() if isinstance(value, Tensor)}}
     own = {name.removeprefix(f"{kind}."): value for name, value in state.items() if name.startswith(f"{kind}.")}
     others = {name: value for name, value in state.items() if not name.startswith(f"{kind}.")}
     return Stored(path, kind, dict(content["config"]), own, others, dict(content.get("extra") or {}))

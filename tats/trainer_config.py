@@ -42,6 +42,7 @@ class TrainerConfig:
     min_epochs: int | None = arg(None, "fewest passes over the data (none: no lower limit)")
     max_time: str | None = arg(None, "longest duration, as DD:HH:MM:SS (none: no limit)")
     accumulate_grad_batches: int | None = arg(None, "batches per optimizer step (none: 1)")
+    ema_decay: float = arg(0.0, "decay of a moving average of the weights, which samplers then take (0: none)")
     gradient_clip_val: float | None = arg(None, "largest gradient, for each optimizer (none: not clipped)")
     gradient_clip_algorithm: str | None = arg(None, "clip by the norm of all or by value", ["norm", "value"])
     precision: int | str = arg(32, "number format of training", [16, 32, 64, *list(PRECISIONS)[3:]])
@@ -57,8 +58,12 @@ class TrainerConfig:
     log_every_n_steps: int = arg(50, "steps between two lines of the log")
     flush_logs_every_n_steps: int = arg(100, "steps between two writes of metrics.csv")
     logger: bool = arg(True, "write TensorBoard events and metrics.csv")
+    wandb: str | None = arg(None, "project of Weights & Biases that the log goes to as well (needs pip install wandb)")
     enable_checkpointing: bool = arg(True, "write checkpoints", aliases=("checkpoint_callback",))
     save_every_minutes: float | None = arg(10.0, "minutes between two last.ckpt, beside the fixed steps (none: off)")
+    keep_last: int = arg(2, "newest checkpoints that stay to go on from: last.ckpt, and those it took the place of")
+    keep_best: int = arg(3, "best checkpoints by the test loss that stay")
+    keep_steps: int | None = arg(None, "newest checkpoints at fixed steps that stay (none: all)")
     weights_save_path: str | None = arg(None, "folder of the checkpoints (none: inside the run's folder)")
     enable_progress_bar: bool = arg(True, "show progress and the time left")
     progress_bar_refresh_rate: int | None = arg(None, "steps between two updates of the progress bar (none: 1; 0: off)")
@@ -109,6 +114,10 @@ class TrainerConfig:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise UserError(f"--{name} must be at least 1, got {value}")
+        for name, least in (("keep_last", 1), ("keep_best", 0), ("keep_steps", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise UserError(f"--{name} must be at least {least}, got {value}")
         if self.max_steps < -1:
             raise UserError(f"--max_steps must be -1 (no limit) or a number of steps, got {self.max_steps}")
         for name in ("limit_train_batches", "limit_val_batches", "overfit_batches", "val_check_interval"):
@@ -122,6 +131,8 @@ class TrainerConfig:
             )
         if self.max_time is not None and not re.fullmatch(r"\d+(:\d\d){3}", self.max_time):
             raise UserError(f"--max_time takes DD:HH:MM:SS, such as 00:12:00:00 for half a day, got '{self.max_time}'")
+        if not 0 <= self.ema_decay < 1:
+            raise UserError(f"--ema_decay lies in [0, 1), 0.999 say; got {self.ema_decay}")
         if self.gradient_clip_val is not None and self.gradient_clip_val < 0:
             raise UserError(f"--gradient_clip_val must not be negative, got {self.gradient_clip_val}")
 
@@ -146,6 +157,7 @@ class Machine:
     devices: int | str | list[int]
     strategy: str
     remarks: tuple[str, ...] = ()
+    nodes: int = 1
 
     @property
     def per_node(self) -> int | None:
@@ -161,6 +173,8 @@ def machine(config: TrainerConfig, gpus_here: int) -> Machine:
     Raises:
         UserError: an unknown kind of device or strategy, or more GPUs than there are.
     """
+    from tats.launched import launched
+
     kind, strategy = config.device or config.accelerator, config.strategy
     devices: int | str | list[int] = config.devices
     remarks: list[str] = []
@@ -189,9 +203,13 @@ def machine(config: TrainerConfig, gpus_here: int) -> Machine:
         raise UserError(f"--strategy takes one of {', '.join(STRATEGIES)}; got '{name}'")
     if STRATEGIES[name] != name:
         remarks.append(f"--strategy {name} is called {STRATEGIES[name]} today")
+    started, nodes = launched(), config.num_nodes
+    if started.by is not None and started.size > 1 and devices in ("auto", -1):  # as many as the launcher has started
+        devices, nodes = started.local_size, started.machines if nodes == 1 else nodes
+        kind = "cpu" if kind == "auto" and not gpus_here else kind
     if kind in ("auto", "cpu") and not gpus_here and devices == "auto":
         kind, devices = "cpu", 1
-    return Machine(kind or "auto", devices, STRATEGIES[name], tuple(remarks))
+    return Machine(kind or "auto", devices, STRATEGIES[name], tuple(remarks), nodes)
 
 
 def _asked(config: TrainerConfig) -> str:

@@ -52,7 +52,7 @@ class Draws:
         rank, world = processes()
         skipped = self.first if self.key[0] is not None else 0
         drawn = torch.randint(length, (skipped + clips * world,), generator=self.generator("frames"))
-        return drawn[skipped + rank :: world]
+        return drawn[skipped + rank * clips :][:clips]
 
 
 class Candidates:
@@ -70,16 +70,16 @@ class Candidates:
 
         weights [n], not negative: how likely each is drawn; None: all alike.
 
-        Every process must bring equally many. Clip i of process r counts as number `i * processes + r`, the order in
-        which a distributed sampler deals them out.
+        Every process must bring equally many. The clips of process 0 come first, then those of process 1, and so on:
+        the order in which `tats.data.loader.Order` deals a batch out.
         """
         rank, world = processes()
         per_clip = len(flat) // clips
         first, new = self.clips * per_clip, clips * world * per_clip
         drawn = draws.keys(self.purpose, first, new)  # uniform
         if weights is not None:  # times of exponential clocks: the first to ring is drawn with its share of the weights
-            everywhere = torch.zeros(clips, world, per_clip, dtype=torch.double, device=flat.device)
-            everywhere[:, rank] = weights.double().view(clips, per_clip)
+            everywhere = torch.zeros(world, clips, per_clip, dtype=torch.double, device=flat.device)
+            everywhere[rank] = weights.double().view(clips, per_clip)
             total(everywhere)
             drawn = -torch.log1p(-drawn) / everywhere.flatten().cpu().clamp(min=1e-30)
         keys = torch.cat([self.keys, drawn])
@@ -88,8 +88,8 @@ class Candidates:
         kept = len(self.keys)
         clip, place = (ids[keep] // per_clip) - self.clips, ids[keep] % per_clip
         rows = flat.new_zeros(len(keep), flat.shape[1])
-        fresh = (keep >= kept) & (clip % world == rank)
-        rows[fresh.to(flat.device)] = flat[((clip // world) * per_clip + place)[fresh].to(flat.device)]
+        fresh = (keep >= kept) & (clip // clips == rank)
+        rows[fresh.to(flat.device)] = flat[((clip % clips) * per_clip + place)[fresh].to(flat.device)]
         total(rows)
         if self.rows is not None:
             old = keep < kept

@@ -14,15 +14,21 @@ FILES = sorted([*ROOT.glob("tats/**/*.py"), *ROOT.glob("kernels/**/*.py"), *ROOT
 # those of lower rows, and no other.
 ROWS = [
     ["tats.kernels"],
-    ["tats.flags tats.flags_line tats.flags_values tats.limits", "tats.launched"],
-    ["tats.video", "tats.trainer_config tats.score_config", "tats.weights tats.released tats.unpickle", "tats.folders"],
+    ["tats.flags tats.flags_line tats.flags_values tats.limits tats.plain", "tats.launched"],
+    [
+        "tats.video",
+        "tats.trainer_config tats.score_config",
+        "tats.weights tats.released tats.unpickle",
+        "tats.folders",
+        "tats.whole_files",
+    ],
     ["tats.media tats.gif tats.sound", "tats.reader"],
     ["tats.vqgan", "tats.gpt"],
     ["tats.data", "tats.metrics"],
     ["tats.checkpoint tats.published tats.convert"],
     [
         "tats.training tats.callbacks tats.metrics_callback tats.run_folder tats.logs tats.tensorboard tats.ema "
-        "tats.schedule tats.not_a_number tats.throughput tats.sharded"
+        "tats.checkpoints tats.resume tats.stopping tats.schedule tats.not_a_number tats.throughput tats.sharded"
     ],
     [
         "tats.vqgan.train tats.vqgan.train_setup tats.vqgan.pictures",
@@ -35,6 +41,9 @@ NOT_BELOW = {(upper, lower) for upper in ("tats.data", "tats.metrics") for lower
 LIGHTNING = {
     "tats.training",
     "tats.callbacks",
+    "tats.checkpoints",
+    "tats.resume",
+    "tats.stopping",
     "tats.ema",
     "tats.metrics_callback",
     "tats.not_a_number",

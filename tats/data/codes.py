@@ -18,10 +18,12 @@ from typing import Any
 import numpy as np
 import torch
 
+from tats.data.code_index import check_index, check_shard
 from tats.data.config import DataConfig
 from tats.data.hdf5 import Table, long_enough
 from tats.data.left_out import say
 from tats.flags import UserError
+from tats.plain import read_json
 
 INDEX = "index.json"
 KIND = "tats codes"
@@ -172,14 +174,11 @@ class CodeShards:
         self.whole = self.latent_shape == self.stored and longest == self.stored[0]  # then nothing is drawn
         self._ends = np.cumsum([shard["clips"] for shard in self.index.shards])
         n_clips = int(self._ends[-1]) if len(self._ends) else 0
-        rows = [self.index.video, self.index.start, self.index.label, self.index.lengths or self.index.label]
-        if not n_clips or any(len(row) != n_clips for row in rows):
-            raise UserError(
-                f"{self.folder / INDEX} is damaged: it lists {n_clips} clips, and labels or windows of others"
-            )
-        for shard in self.index.shards:
-            self._check(shard)
+        if not n_clips:
+            raise UserError(f"{self.folder / INDEX} lists no clips: there is nothing to train on")
         self.lengths = np.array(self.index.lengths or [self.stored[0]] * n_clips, np.int64)
+        for shard, end in zip(self.index.shards, self._ends.tolist()):
+            self._check(shard, int(self.lengths[end - shard["clips"] : end].sum()))
         short = int((self.lengths < self.span).sum())
         if short:
             say(f"{self.folder}: left out {short} of {n_clips} videos shorter than {self.span} latent frames")
@@ -191,7 +190,7 @@ class CodeShards:
         self._labels = np.array(self.index.label, np.int64)
         self._maps: dict[int, np.ndarray] = {}
 
-    def _check(self, shard: dict[str, Any]) -> None:
+    def _check(self, shard: dict[str, Any], latent_frames: int) -> None:
         path = self.folder / shard["file"]
         if not path.is_file():
             raise UserError(f"{path} is missing. Make the codes anew with `tats tokenize`")
@@ -199,6 +198,7 @@ class CodeShards:
             digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else _digest(file)
         if digest.hexdigest() != shard["sha256"]:
             raise UserError(f"{path} is not the file its index describes. Make the codes anew with `tats tokenize`")
+        check_shard(path, self.index.dtype, latent_frames, self.stored[1:], self.n_codes)
 
     def read(self, video: int, start: int, draw: np.random.Generator) -> dict[str, Any]:
         """One window, from latent frame `start` of clip `video` on: `video` int64 codes [t, h, w], `label` int, `cbox`
@@ -309,12 +309,9 @@ def read_index(folder: Path) -> Index:
     Raises:
         UserError: there is none, or it is not one of ours.
     """
-    try:
-        content = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{folder} holds no {INDEX}: --vtokens needs the codes that `tats tokenize` writes") from error
-    except ValueError as error:
-        raise UserError(f"{folder / INDEX} is not JSON: {error}") from error
+    if not (folder / INDEX).is_file():
+        raise UserError(f"{folder} holds no {INDEX}: --vtokens needs the codes that `tats tokenize` writes")
+    content = read_json(folder / INDEX)
     if not isinstance(content, dict) or content.get("kind") != KIND or content.get("version") != VERSION:
         raise UserError(f"{folder / INDEX} is not an index of codes of version {VERSION}")
     try:
@@ -323,6 +320,7 @@ def read_index(folder: Path) -> Index:
         index.latent_shape = (t, h, w)
     except (TypeError, ValueError) as error:
         raise UserError(f"{folder / INDEX} is damaged: {error}") from error
+    check_index(index, folder / INDEX)
     return index
 
 

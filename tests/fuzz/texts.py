@@ -48,19 +48,19 @@ def seed_text(name: str, content: Callable[[], str]) -> Callable[[Path], None]:
 def settings_text() -> str:
     """The settings of a training run, as it stores them."""
     from tats import flags
-    from tats.vqgan.train_config import TrainVQGANConfig
+    from tats.vqgan.train_config import VQGANTrainConfig
 
-    values = flags.to_dict(TrainVQGANConfig())
-    kept = {flag.name: values[flag.name] for flag in flags.collect(TrainVQGANConfig) if flag.is_flag}
+    values = flags.to_dict(VQGANTrainConfig())
+    kept = {flag.name: values[flag.name] for flag in flags.collect(VQGANTrainConfig) if flag.is_flag}
     return flags.dump(kept)
 
 
 def read_settings(folder: Path) -> Any:
     """`--config FILE`."""
     from tats import flags
-    from tats.vqgan.train_config import TrainVQGANConfig
+    from tats.vqgan.train_config import VQGANTrainConfig
 
-    return flags.parse(TrainVQGANConfig, ["--config", str(only(folder))])
+    return flags.parse(VQGANTrainConfig, ["--config", str(only(folder))])
 
 
 def parse_yaml(folder: Path) -> Any:

@@ -1,0 +1,82 @@
+"""Whether code shards are what their index says: looked at once, before the first code is used."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tats.flags import UserError
+from tats.plain import matches, mismatch
+
+if TYPE_CHECKING:
+    from tats.data.codes import Index
+
+PIECE = 1 << 22  # codes looked at at a time
+SHARD = {"file": str, "clips": int, "sha256": str}  # what the index says of each shard
+
+
+def check_index(index: "Index", path: Path) -> None:
+    """Compare an index, read from `path`, with itself.
+
+    Raises:
+        UserError: an entry has another type than it should, or contradicts another one.
+    """
+    wrong = mismatch(type(index), vars(index)) or _wrong_shard(index) or _wrong_number(index)
+    if wrong is not None:
+        raise UserError(f"{path} is damaged: {wrong}. Make the codes anew with `tats tokenize`")
+
+
+def _wrong_shard(index: "Index") -> str | None:
+    for shard in index.shards:
+        for name, kind in SHARD.items():
+            if not matches(kind, shard.get(name)):
+                return f"a shard has '{name}': {str(shard.get(name))[:60]!r}"
+        if shard["clips"] < 0 or Path(shard["file"]).name != shard["file"] or "\0" in shard["file"]:
+            return f"a shard of {shard['clips']} clips is called {shard['file'][:60]!r}"
+    return None
+
+
+def _wrong_number(index: "Index") -> str | None:
+    """Numbers that lie outside of what they count."""
+    if min(index.latent_shape) < 1 or max(index.latent_shape) > 2**31:
+        return f"clips of the shape {list(index.latent_shape)}"
+    if not 1 <= index.n_codes <= 2**31:
+        return f"a codebook of {index.n_codes} codes"
+    window = index.clip.get("latent_frames")
+    if window is not None and not (matches(int, window) and 1 <= window < 2**31):
+        return f"windows of {str(window)[:60]} latent frames"
+    n_clips = sum(shard["clips"] for shard in index.shards)
+    rows = {"video": index.video, "start": index.start, "label": index.label, "lengths": index.lengths}
+    for name, row in rows.items():
+        if len(row) != n_clips and not (name == "lengths" and not row):
+            return f"its shards hold {n_clips} clips, '{name}' tells of {len(row)}"
+    tops = {"video": len(index.videos), "label": len(index.label_names), "lengths": 0, "start": 0}
+    for name, row in rows.items():
+        low, top = (1 if name == "lengths" else 0), tops[name] or 2**40
+        if row and not low <= min(row) <= max(row) < top:
+            return f"'{name}' has numbers from {min(row)} to {max(row)}; allowed are {low} to {top - 1}"
+    if index.lengths and sum(index.lengths) > 2**50:
+        return "more latent frames than any disk holds"
+    return None
+
+
+def check_shard(path: Path, dtype: np.dtype, latent_frames: int, shape: tuple[int, ...], n_codes: int) -> None:
+    """Compare a shard with its index: as many codes as it should hold, all of them in the codebook.
+
+    Raises:
+        UserError: they are fewer or more, or one lies outside of [0, n_codes).
+    """
+    expected = latent_frames * int(np.prod(shape, dtype=object)) * dtype.itemsize
+    if path.stat().st_size != expected:
+        raise UserError(f"{path} has {path.stat().st_size:,} bytes, its index tells of {expected:,}. {_ANEW}")
+    if not expected:
+        return
+    codes: Any = np.memmap(path, dtype, "r")
+    for start in range(0, len(codes), PIECE):
+        piece = codes[start : start + PIECE]
+        low, high = int(piece.min()), int(piece.max())
+        if low < 0 or high >= n_codes:
+            raise UserError(f"{path} holds the code {low if low < 0 else high}, codes are 0 to {n_codes - 1}. {_ANEW}")
+
+
+_ANEW = "Make the codes anew with `tats tokenize`"

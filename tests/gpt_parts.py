@@ -6,9 +6,25 @@ from tats.gpt.config import GPTConfig
 from tats.gpt.model import GPT
 
 
-def tiny_gpt(shape=(5, 2, 2), *, n_unmasked=0, n_cond=1, code_offset=3, n_codes=37, key="label", places=None, stride=0):
-    """A transformer over windows of `shape` codes; `places`: the shape of its table of places."""
+def tiny_gpt(
+    shape=(5, 2, 2),
+    *,
+    n_unmasked=0,
+    n_cond=1,
+    code_offset=3,
+    n_codes=37,
+    key="label",
+    places=None,
+    stride=0,
+    conditions=(),
+    empty=False,
+):
+    """A transformer over windows of `shape` codes. places: the shape of its table of places. conditions: (what, tokens,
+    ids) of each part, in place of n_cond and code_offset; empty: every part has one id more, which says nothing."""
     torch.manual_seed(0)
+    conditions = tuple((what, tokens, ids + empty) for what, tokens, ids in conditions or [(key, n_cond, code_offset)])
+    if key != "none":
+        n_cond, code_offset = (sum(part[place] for part in conditions) for place in (1, 2))
     t, h, w = shape
     config = GPTConfig(
         n_layer=2,
@@ -24,6 +40,8 @@ def tiny_gpt(shape=(5, 2, 2), *, n_unmasked=0, n_cond=1, code_offset=3, n_codes=
         code_offset=0 if key == "none" else code_offset,
         latent_shape=shape,
         n_cond=n_cond,
+        conditions=() if key == "none" else conditions,
+        empty=empty,
         places_shape=places,
     )
     gpt = GPT(config).double().eval()

@@ -4,6 +4,10 @@ Common arguments of all functions here:
 
 seeds: one number per video; a video depends on its seed (and its condition and settings) alone.
 label / text / sound / smap: the condition the transformer was trained with, `tats.gpt.condition` says in which forms.
+    Sounds and maps longer than one window are cut: every window takes what belongs to its frames. Of one window, they
+    hold for all.
+cfg_scale: guidance by the condition (`tats.gpt.guidance`), of transformers trained with --cond_dropout; 1: none, 0: the
+    condition does not count. Top-k, top-p and temperature come after it.
 top_k, top_p, temperature: how a code is drawn (`tats.gpt.draw.Draw`); top_k=1 is greedy.
 top_k_init, top_p_init, temperature_init: the same for the first latent frames, where the order of drawing decides
     what the video shows; None: as the rest. frames_init says how many frames these are (None: one for short clips and
@@ -12,6 +16,8 @@ as_published: the published choices where ours differ (draws over the whole voca
     frames that are filled in), for comparing with published samples.
 precision: fp32 (the model's own type), bf16 or fp16.
 known: codes int64 [B, t0, h, w] that the video starts with; only what follows is invented.
+schedule: of long and hierarchical videos: changes of condition or guidance on the way (`tats.gpt.course.Change`), by
+    latent frames of the video. What it gives from frame 0 on takes the place of label, text, sound and smap.
 
 The functions that yield keep the few latent frames that are still needed, so `frames` may be any number. They also take
 
@@ -28,10 +34,10 @@ from torch import Tensor
 from tats.flags import UserError
 from tats.gpt import endless
 from tats.gpt.condition import Label, Text
+from tats.gpt.course import Change, known_to
 from tats.gpt.job import Job, Settings
 from tats.gpt.model import GPT
 from tats.gpt.plans import check_context, plan_short, plan_wide, plan_wide_as_published
-from tats.gpt.sample import fill
 
 
 def sample_codes(
@@ -51,8 +57,8 @@ def sample_codes(
     frames: latent frames, at most (and without a number: exactly) the trained ones. Other arguments: see the module.
     """
     how = Settings(**settings)
-    job = Job.start(gpt, seeds, how, {"label": label, "text": text, "sound": sound, "smap": smap})
-    trained = job.layout.frames
+    trained = gpt.config.latent_shape[0]
+    job = Job.start(gpt, seeds, how, {"label": label, "text": text, "sound": sound, "smap": smap}, trained)
     frames = trained if frames is None else frames
     if not 1 <= frames <= trained:
         raise UserError(f"a short clip has 1 to {trained} latent frames, got {frames}; longer ones need sample_long")
@@ -62,7 +68,7 @@ def sample_codes(
     for window in plan_short(frames, given.shape[1]):
         u = torch.stack([job.noise(window.frames[place], job.layout.frame_len) for place in window.new], 1)
         draws = [how.draw(window.frames[place], 1) for place in window.new]
-        fill(job.engine, job.layout, job.cond, codes, window.new, draws, u)
+        job.fill(codes, [window.frames], window.new, draws, u)
     return job.finish(codes)
 
 
@@ -78,6 +84,7 @@ def sample_long_codes(
     seeds: Sequence[int] = (0,),
     known: Tensor | None = None,
     start: int = 0,
+    schedule: Sequence[Change] = (),
     **settings,
 ) -> Iterator[Tensor]:
     """Codes of videos of any length, frame after frame: yields int64 [B, h, w], `frames` times.
@@ -85,7 +92,7 @@ def sample_long_codes(
     context: latent frames that the model sees of what it made before. Given frames (`known`) are yielded first.
     """
     how = Settings(**settings)
-    job = Job.start(gpt, seeds, how, {"label": label, "text": text, "sound": sound, "smap": smap})
+    job = Job.start(gpt, seeds, how, {"label": label, "text": text, "sound": sound, "smap": smap}, frames, schedule)
     check_context(context, frames, job.layout.frames)
     _refuse_anchors(gpt)
     given = job.known(known, frames, start, context, gpt.config.latent_shape[1:])
@@ -125,6 +132,7 @@ def sample_wide_codes(
     seeds: Sequence[int] = (0,),
     known: Tensor | None = None,
     start: int = 0,
+    schedule: Sequence[Change] = (),
     **settings,
 ) -> Iterator[Tensor]:
     """Codes of pictures beyond the trained size: yields int64 [B, height, width] of `size`, `frames` times.
@@ -132,7 +140,7 @@ def sample_wide_codes(
     Needs a transformer trained with --vtokens_pos, whose table of places covers `size`.
     """
     how = Settings(**settings)
-    job = Job.start(gpt, seeds, how, {"label": label, "text": text, "sound": sound, "smap": smap})
+    job = Job.start(gpt, seeds, how, {"label": label, "text": text, "sound": sound, "smap": smap}, frames, schedule)
     trained = (job.layout.height, job.layout.width)
     table = gpt.config.places_shape
     if table is None and size != trained:
@@ -165,39 +173,45 @@ def sample_hierarchical_codes(
     seeds: Sequence[int] = (0,),
     known: Tensor | None = None,
     start: int = 0,
+    schedule: Sequence[Change] = (),
     gap_batch: int = endless.GAP_BATCH,
     top_k_fine: int | None = None,
     top_p_fine: float | None = None,
     temperature_fine: float | None = None,
+    cfg_scale_fine: float | None = None,
     **settings,
 ) -> Iterator[Tensor]:
     """Codes of long videos, coarse frames first, then the frames between them: yields int64 [B, h, w] in order.
 
     coarse: trained with --sample_every_n_latent_frames S; fine: trained with --n_unmasked on windows of S + 1 latent
     frames. frames: 1 more than a multiple of S. context: coarse frames that the coarse model sees. Gaps don't depend on
-    each other: up to `gap_batch` of them are filled at once. top_k_fine, top_p_fine, temperature_fine: for the frames
-    between; None: as the coarse ones (as_published: temperature 1).
+    each other: up to `gap_batch` of them are filled at once. top_k_fine, top_p_fine, temperature_fine, cfg_scale_fine:
+    for the frames between; None: as the coarse ones (as_published: temperature 1). The fine model takes those of the
+    conditions that it was trained with; one without any takes none.
     """
     how = Settings(**settings)
     step = fine.config.latent_shape[0] - 1
     _check_pair(coarse, fine, frames, step, how.as_published)
     given = {"label": label, "text": text, "sound": sound, "smap": smap}
-    first = Job.start(coarse, seeds, how, given)
+    first = Job.start(coarse, seeds, how, given, frames, schedule)
     check_context(context, (frames - 1) // step + 1, first.layout.frames)
     between = Settings(
         top_k=how.top_k if top_k_fine is None else top_k_fine,
         top_p=how.top_p if top_p_fine is None else top_p_fine,
         temperature=temperature_fine or (1.0 if how.as_published else how.temperature),
+        cfg_scale=1.0 if not fine.config.keys else how.cfg_scale if cfg_scale_fine is None else cfg_scale_fine,
         as_published=how.as_published,
         precision=how.precision,
     )
-    second = Job.start(fine, seeds, between, given, copies=max(gap_batch // len(seeds), 1))
+    most = max(gap_batch // len(seeds), 1)
+    theirs, changes = known_to(fine.config, given, schedule, guided=cfg_scale_fine is None)
+    second = Job.start(fine, seeds, between, theirs, frames, changes, most)
     needed = max(context - 1, 0) * step + 1
     if start % step:
         raise ValueError(f"known codes of a hierarchy begin at a coarse frame, a multiple of {step}; got start {start}")
     shown = first.known(known, frames, start, needed, coarse.config.latent_shape[1:])
     keys = endless.long(first, how, (frames - 1) // step + 1, context, step, shown[:, ::step], start // step)
-    made = endless.between(second, between, map(first.finish, keys), step, seeds, shown, start)
+    made = endless.between(second, between, map(first.finish, keys), step, most, shown, start)
     return chain(shown.unbind(1), map(second.finish, made))
 
 

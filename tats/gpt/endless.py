@@ -5,16 +5,15 @@ The functions `back_...` say which finished frames a run that was stopped must h
 and every window comes out as if it had not been stopped, bit by bit.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from itertools import groupby
 
 import torch
 from torch import Tensor
 
-from tats.gpt.draw import Noise, seeded_noise
 from tats.gpt.job import Job, Settings
 from tats.gpt.plans import Plan, WideWindow, gap_group, plan_between, plan_long
-from tats.gpt.sample import fill, fill_as_published, fill_wide
+from tats.gpt.sample import fill_wide
 
 GAP_BATCH = 16  # gaps of a hierarchy that are filled at once, over all videos of a batch; a cache each
 
@@ -32,7 +31,7 @@ def long(
         codes = torch.cat([seen, job.empty(len(window.new))], 1)  # [B, places, h, w]
         u = torch.stack([job.noise(window.frames[place], job.layout.frame_len) for place in window.new], 1)
         draws = [how.draw(window.frames[place] // step, context) for place in window.new]
-        fill(job.engine, job.layout, job.cond, codes, window.new, draws, u)
+        job.fill(codes, [window.frames], window.new, draws, u)
         recent = last(codes, context)
         yield from codes[:, window.new.start :].unbind(1)
 
@@ -51,7 +50,8 @@ def wide(job: Job, how: Settings, plan: Plan[WideWindow], size: tuple[int, int],
         u = job.noise(t, size[0] * size[1]).view(-1, *size)
         for window in windows:
             shown = codes[:, window.frames.start - (t - recent.shape[1]) :]
-            fill_wide(job.engine, job.layout, job.cond, shown, window, how.draw(t, 1), u)
+            engine, cond = job.engine_for(len(codes), job.course.scale(t)), job.cond_for(window.frames, t)
+            fill_wide(engine, job.layout, cond, shown, window, how.draw(t, 1), u)
         recent = last(codes, before)
         yield codes[:, -1]
 
@@ -62,15 +62,12 @@ def back_wide(done: int, given: int, trained: int) -> range:
 
 
 def between(
-    job: Job, how: Settings, keys: Iterator[Tensor], step: int, seeds: Sequence[int], known: Tensor, start: int = 0
+    job: Job, how: Settings, keys: Iterator[Tensor], step: int, most: int, known: Tensor, start: int = 0
 ) -> Iterator[Tensor]:
-    """The frames between key frames [B, h, w], a group of gaps at a time, and the keys themselves.
+    """The frames between key frames [B, h, w], a group of up to `most` gaps at a time, and the keys themselves.
 
-    keys: the key frames behind `known`. seeds: of the B videos; `job` has room for as many copies of them as gaps are
-    filled at once. start: a multiple of `step`.
+    keys: the key frames behind `known`. start: a multiple of `step`.
     """
-    most = len(job.cond) // len(seeds)
-    noise = seeded_noise(seeds, job.cond.device)
     front = known  # frames that are there, from the key frame at `at` on: [B, 1 to step, h, w]
     if not front.shape[1]:
         front = next(keys)[:, None]
@@ -81,10 +78,10 @@ def between(
     for key in keys:
         row.append(key)
         if at // step + len(row) == gap_group(at // step, most).stop:
-            yield from fill_gaps(job, how, front, row, at, step, noise)
+            yield from fill_gaps(job, how, front, row, at, step)
             at, front, row = at + len(row) * step, key[:, None], []
     if row:
-        yield from fill_gaps(job, how, front, row, at, step, noise)
+        yield from fill_gaps(job, how, front, row, at, step)
 
 
 def back_between(done: int, given: int, context: int, step: int, most: int) -> range:
@@ -96,10 +93,9 @@ def back_between(done: int, given: int, context: int, step: int, most: int) -> r
     return range(key - max(context - 1, 0) * step, key + 1)
 
 
-def fill_gaps(
-    job: Job, how: Settings, front: Tensor, row: list[Tensor], at: int, step: int, noise: Noise
-) -> Iterator[Tensor]:
-    """All frames behind `front` up to the last key frame of `row`; gaps that want equally many frames are one batch.
+def fill_gaps(job: Job, how: Settings, front: Tensor, row: list[Tensor], at: int, step: int) -> Iterator[Tensor]:
+    """All frames behind `front` up to the last key frame of `row`; gaps that want equally many frames, cut alike by
+    changes of the condition, are one batch.
 
     front [B, 1 to step, h, w] begins at the frame `at` of the video.
     """
@@ -107,16 +103,21 @@ def fill_gaps(
     video = front.new_zeros(batch, len(row) * step + 1, *front.shape[2:])  # [B, gaps*step + 1, h, w]
     video[:, :there] = front
     video[:, step::step] = torch.stack(row, 1)
-    plan = plan_between(video.shape[1], step, there)
-    for new in sorted({window.new for window in plan}, key=lambda new: new.start):
-        starts = [window.frames.start for window in plan if window.new == new]
-        codes = torch.cat([video[:, t : t + step + 1] for t in starts])  # [gaps*B, step + 1, h, w]
-        numbers = [torch.stack([noise(at + t + place, job.layout.frame_len) for place in new], 1) for t in starts]
-        work = fill_as_published if how.as_published else fill
-        engine, cond = job.engine_for(len(codes)), job.cond[: len(codes)]
-        work(engine, job.layout, cond, codes, new, [how.draw(0, 0)] * len(new), torch.cat(numbers))
-        for n, t in enumerate(starts):
-            video[:, t + new.start : t + step] = codes[n * batch : (n + 1) * batch, new.start : step]
+    batches: dict[tuple, list[range]] = {}  # what its windows have in common -> the frames of each
+    for window in plan_between(video.shape[1], step, there):
+        frames = range(at + window.frames.start, at + window.frames.stop)  # of the whole video
+        batches.setdefault((window.new, job.course.spans(frames, window.new)), []).append(frames)
+    for (new, _), windows in batches.items():
+        codes = torch.cat(
+            [video[:, frames.start - at : frames.stop - at] for frames in windows]
+        )  # [gaps*B, S + 1, h, w]
+        numbers = [
+            torch.stack([job.noise(frames[place], job.layout.frame_len) for place in new], 1) for frames in windows
+        ]
+        job.fill(codes, windows, new, [how.draw(0, 0)] * len(new), torch.cat(numbers))
+        for n, frames in enumerate(windows):
+            made = codes[n * batch : (n + 1) * batch, new.start : step]
+            video[:, frames.start - at + new.start : frames.stop - at - 1] = made
     yield from video[:, there:].unbind(1)
 
 

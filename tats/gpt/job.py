@@ -8,12 +8,14 @@ import torch
 from torch import Tensor
 
 from tats.flags import UserError
-from tats.gpt.condition import condition
+from tats.gpt.condition import empty_condition
+from tats.gpt.course import Change, Course
 from tats.gpt.draw import Draw, Noise, seeded_noise
 from tats.gpt.engine import Engine, prepared
+from tats.gpt.guidance import Guided
 from tats.gpt.layout import Layout
 from tats.gpt.model import GPT
-from tats.gpt.sample import layout_of
+from tats.gpt.sample import fill, fill_as_published, layout_of
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Settings:
     top_p_init: float | None = None
     temperature_init: float | None = None
     frames_init: int | None = None
+    cfg_scale: float = 1.0
     as_published: bool = False
     precision: str = "fp32"
 
@@ -50,39 +53,83 @@ class Job:
     how: Settings
     engine: Engine
     layout: Layout
-    cond: Tensor
+    course: Course
     noise: Noise
 
     @classmethod
-    def start(cls, gpt: GPT, seeds: Sequence[int], how: Settings, given: Mapping[str, Any], copies: int = 1) -> "Job":
+    def start(
+        cls,
+        gpt: GPT,
+        seeds: Sequence[int],
+        how: Settings,
+        given: Mapping[str, Any],
+        frames: int,
+        changes: Sequence[Change] = (),
+        copies: int = 1,
+    ) -> "Job":
         """Check the condition, lay out the window, prepare the weights.
 
-        given: the condition, as `tats.gpt.condition.condition` takes it. copies: how often the batch runs at once.
+        given, frames, changes: as `Course` takes them. copies: how many windows of each video may run at once.
         """
         if not len(seeds):
             raise ValueError("seeds must hold one number per video, got none")
         device = gpt.pos_emb.device
-        cond = condition(gpt.config, len(seeds), **given, as_published=how.as_published, device=device)
-        seeds, cond = [*seeds] * copies, cond.repeat(copies, 1)
-        engine = prepared(gpt, len(seeds), whole_vocabulary=how.as_published, precision=how.precision)
-        layout = layout_of(engine, cond)
+        course = Course(
+            gpt.config,
+            len(seeds),
+            frames,
+            given,
+            changes,
+            cfg_scale=how.cfg_scale,
+            as_published=how.as_published,
+            device=device,
+        )
+        rows = len(seeds) * copies * (2 if course.guided else 1)
+        engine = prepared(gpt, rows, whole_vocabulary=how.as_published, precision=how.precision)
+        layout = layout_of(engine, course.conds[0])
         if layout.length > gpt.config.block_size:
             raise UserError(
                 f"a condition of {layout.n_cond} tokens and {layout.frames} latent frames take {layout.length} "
                 f"positions, this transformer has {gpt.config.block_size}"
             )
-        return cls(gpt, how, engine, layout, cond, seeded_noise(seeds, device))
+        return cls(gpt, how, engine, layout, course, seeded_noise(seeds, device))
 
-    def engine_for(self, batch: int) -> Engine:
-        """The engine, with room for exactly `batch` windows."""
-        if self.engine.batch != batch:
-            self.engine = self.engine.resized(batch)
-        return self.engine
+    def cond_for(self, frames: range, new: int | None = None) -> Tensor:
+        """What stands in front of the codes of a window: int64 [B, n_cond].
+
+        frames: the latent frame of the video at each of its places. new: the first that it invents (None: the last).
+        """
+        return self.course.cond_for(frames, frames[-1] if new is None else new)
+
+    def engine_for(self, rows: int, scale: float = 1.0) -> Engine | Guided:
+        """The engine, with room for exactly `rows` windows, guided by `scale`."""
+        guided = scale not in (0, 1)  # 0: the condition in front is the empty one already
+        if self.engine.batch != rows * (1 + guided):
+            self.engine = self.engine.resized(rows * (1 + guided))
+        if not guided:
+            return self.engine
+        return Guided(self.engine, empty_condition(self.gpt.config, 1, self.course.device), scale)
+
+    def fill(self, codes: Tensor, windows: Sequence[range], new: range, draws: Sequence[Draw], u: Tensor) -> None:
+        """Invent the places `new` of windows, in place, each frame behind the condition that holds for it.
+
+        codes [n*B, places, h, w]: n windows of all B videos, the first windows of all first. windows: the latent frames
+        of the video that each of them shows; all are cut alike by changes of the condition (`Course.spans`). Else as
+        `tats.gpt.sample.fill`.
+        """
+        work = fill_as_published if self.how.as_published and new.stop < codes.shape[1] else fill
+        for places, scale in self.course.spans(windows[0], new):
+            cond = torch.cat([self.cond_for(frames, frames[places.start]) for frames in windows])  # [n*B, n_cond]
+            part = slice(places.start - new.start, places.stop - new.start)
+            shown = torch.cat([codes[:, : places.stop], codes[:, new.stop :]], 1)  # what is not known yet is not there
+            engine = self.engine_for(len(codes), scale)
+            work(engine, self.layout, cond, shown, places, draws[part], u[:, part])
+            codes[:, places.start : places.stop] = shown[:, places.start : places.stop]
 
     def empty(self, frames: int, size: tuple[int, int] | None = None) -> Tensor:
         """Room for codes [B, frames, h, w], of `size` (height, width) or as trained."""
         height, width = size or (self.layout.height, self.layout.width)
-        return torch.zeros(len(self.cond), frames, height, width, dtype=torch.long, device=self.cond.device)
+        return torch.zeros(self.course.batch, frames, height, width, dtype=torch.long, device=self.course.device)
 
     def known(self, codes: Tensor | None, frames: int, start: int, needed: int, size: tuple[int, int]) -> Tensor:
         """The codes that are there from the start, checked: [B, n, height, width], n at most `frames` - `start`.

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from tats.gpt.draw import Draw
 from tats.gpt.engine import Engine
+from tats.gpt.guidance import Stepper
 from tats.gpt.layout import Layout
 from tats.gpt.model import published_mask
 from tats.gpt.plans import WideWindow
@@ -20,7 +21,7 @@ def layout_of(engine: Engine, cond: Tensor) -> Layout:
 
 @torch.inference_mode()
 def fill(
-    engine: Engine, layout: Layout, cond: Tensor, codes: Tensor, new: range, draws: Sequence[Draw], u: Tensor
+    engine: Stepper, layout: Layout, cond: Tensor, codes: Tensor, new: range, draws: Sequence[Draw], u: Tensor
 ) -> None:
     """Invent the frames of a window at the places `new`, in place.
 
@@ -38,7 +39,7 @@ def fill(
 
 
 def run(
-    engine: Engine,
+    engine: Stepper,
     layout: Layout,
     codes: Tensor,
     new: range,
@@ -64,7 +65,7 @@ def run(
 
 @torch.inference_mode()
 def fill_as_published(
-    engine: Engine, layout: Layout, cond: Tensor, codes: Tensor, new: range, draws: Sequence[Draw], u: Tensor
+    engine: Stepper, layout: Layout, cond: Tensor, codes: Tensor, new: range, draws: Sequence[Draw], u: Tensor
 ) -> None:
     """`fill` for frames between two known ones, with the positions and rows of the published sampler.
 
@@ -83,7 +84,7 @@ def fill_as_published(
 
 @torch.inference_mode()
 def fill_wide(
-    engine: Engine, layout: Layout, cond: Tensor, codes: Tensor, window: WideWindow, draw: Draw, u: Tensor
+    engine: Stepper, layout: Layout, cond: Tensor, codes: Tensor, window: WideWindow, draw: Draw, u: Tensor
 ) -> None:
     """Invent the new codes of a window over a part of a wide picture, in place.
 
@@ -112,7 +113,7 @@ def fill_wide(
             at += 1
 
 
-def show(engine: Engine, layout: Layout, tokens: Tensor, start: int, table: Tensor | None) -> Tensor:
+def show(engine: Stepper, layout: Layout, tokens: Tensor, start: int, table: Tensor | None) -> Tensor:
     """Show tokens that stand one behind the other from position `start` on; logits after the last of them."""
     end = start + tokens.shape[1]
     behind = layout.n_cond - 1  # the last token of the condition is the first to predict a code
@@ -120,7 +121,7 @@ def show(engine: Engine, layout: Layout, tokens: Tensor, start: int, table: Tens
     return engine(tokens, engine.order[start:end], places=places)
 
 
-def table_places(engine: Engine, layout: Layout, top: int = 0, left: int = 0) -> Tensor | None:
+def table_places(engine: Stepper, layout: Layout, top: int = 0, left: int = 0) -> Tensor | None:
     """Where the codes of a window lie in the table of places, if the model has one: the frame inside the window, rows
     and columns of the whole picture.  int64 [1, t*h*w, 3]"""
     if engine.config.places_shape is None:

@@ -1,4 +1,4 @@
-"""Train a VQGAN: videos become codes, codes become videos.
+"""Train a VQGAN: videos become codes, codes become videos. With --stft_data, sounds instead of videos.
 
 python train_vqgan.py --data_path data/shapes --resolution 64 --n_hiddens 32 --downsample 4 8 8 --norm_type batch
 """
@@ -36,8 +36,9 @@ def main() -> None:
     training.begin(args.trainer)
     trainer, processes = args.trainer, training.processes(args.trainer)
     rate, factors = vqgan_rate(args.training.lr, args.data.batch_size, trainer.accumulate, processes)
+    model = model_config(args.model, args.data, args.training)
     module = VQGANTraining(
-        model_config(args.model, args.data, args.training),
+        model,
         args.training,
         lr=rate,
         accumulate=trainer.accumulate,
@@ -47,9 +48,9 @@ def main() -> None:
         sync_batchnorm=trainer.sync_batchnorm,
         seed=trainer.seed,
         lpips=perceptual(args.training),
-        vqgan=start(args.training),
+        vqgan=start(args.training, model),
     )
-    data = VideoData(args.data, seed=trainer.seed)
+    data = VideoData(args.data, seed=trainer.seed, sounds_alone=args.data.stft_data)
     say(effective_batch(args.data.batch_size, trainer.accumulate, processes) + "\n" + factors)
     more = {"settings": args, "callbacks": metrics_callback.vqgan_scores(args.score, args.data, trainer.seed)}
     loaders = (data.train_loader(), data.test_loader())

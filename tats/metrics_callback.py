@@ -92,6 +92,8 @@ def vqgan_scores(config: ScoreConfig, data: DataConfig, seed: int) -> list[Callb
     """
     if config.score_every is None:
         return []
+    if data.stft_data:
+        raise UserError("--score_every compares videos; with --stft_data the VQGAN learns sounds: leave it out")
     protocol = _protocol(config, data).with_choices(split="test", real_clips="consecutive")
 
     def make(module: LightningModule, protocol: Protocol, real: Side) -> Side:

@@ -18,7 +18,7 @@ from tats.data.frames import FrameFolder
 from tats.data.hdf5 import VideoFile
 from tats.data.left_out import say
 from tats.data.loader import Clips, Loader, Order, Source
-from tats.data.sound import SoundVideos
+from tats.data.sound import Sounds, SoundVideos
 from tats.data.stores import zips_at
 from tats.flags import UserError, existing_path
 
@@ -29,10 +29,12 @@ class VideoData:
     """The two splits of a data set and their loaders. Nothing is read before it is asked for.
 
     crop_codes: code shards give random crops of `--spatial_length` rows and columns, as HDF5 files of codes always do.
+    sounds_alone: with --stft_data, `video` of a batch is the sound, float [B, 1, T, 64, 16] in [-1, 1], and no video is
+    decoded: what the VQGAN of sounds is trained with.
     """
 
-    def __init__(self, config: DataConfig, *, seed: int, crop_codes: bool = False):
-        self.config, self.seed, self.crop_codes = config, seed, crop_codes
+    def __init__(self, config: DataConfig, *, seed: int, crop_codes: bool = False, sounds_alone: bool = False):
+        self.config, self.seed, self.crop_codes, self.sounds_alone = config, seed, crop_codes, sounds_alone
         self._sources: dict[str, Any] = {}
 
     def source(self, split: str) -> Any:
@@ -102,8 +104,8 @@ class VideoData:
         texts = getattr(source, "texts", None)
         if not texts:
             raise UserError(
-                f"{self.config.data_path} has no captions that could be read with these flags: lay captions.json beside "
-                f"the videos of each split, or give --text_path"
+                f"{self.config.data_path} has no captions that could be read with these flags: lay captions.json "
+                f"beside the videos of each split, or give --text_path"
             )
         names = getattr(source, "names", None) or [f"{split} video {number}" for number in range(len(texts))]
         return [(name, text) for name, found in zip(names, texts, strict=True) for text in found]
@@ -162,8 +164,14 @@ class VideoData:
             return CodeFile(config, split) if path.is_file() else CodeShards(config, split, self.crop_codes)
         if config.image_folder or zips_at(path, split, config.resolution):
             return FrameFolder(config, split)
+        if config.stft_data and self.sounds_alone:
+            return Sounds(config, split)
         if config.stft_data:
-            return SoundVideos(config, split)
+            return SoundVideos(config, split, self._train_names(split))
         if path.is_file():
             return VideoFile(config, split)
-        return VideoFolder(config, split, None if split == "train" else self.source("train").label_names)
+        return VideoFolder(config, split, self._train_names(split))
+
+    def _train_names(self, split: str) -> list[str] | None:
+        """The classes that the videos of a split may be of; None for the train split, which says so itself."""
+        return None if split == "train" else self.source("train").label_names

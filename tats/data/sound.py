@@ -1,13 +1,17 @@
-"""Videos with their sound as STFT: `<data_path>/stft/{train,test}/.../<name>.pickle` and, beside stft/, the video file
-`<data_path>/video/{train,test}/.../<name>.mp4` (or another suffix).
+"""Videos with their sound as STFT, and sounds alone. Two layouts:
 
-A pickle holds one array [n, H, W] of numbers in [0, 1], one picture of the sound per video frame; `.npy` files serve
-too. Nothing of a pickle is run: only plain arrays are accepted. `--data_path` may also be the folder stft/ itself.
+    <data_path>/stft/{train,test}/.../<name>.npy      <data_path>/video/{train,test}/.../<name>.mp4      as published
+    <data_path>/stft/{train,test}/.../<name>.npy      <data_path>/{train,test}/.../<name>.mp4            as our own
+
+`tats prepare --stft` writes the sounds; `tats.data.spectrogram` says what they hold. A `.pickle`, as published, holds
+one array [n, H, W] of numbers in [0, 1] too, one picture of the sound per video frame. Nothing of a pickle is run: only
+plain arrays are accepted. `--data_path` may also be the folder stft/ itself.
 """
 
 import io
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +20,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tats.data.clips import VideoFolder, find_videos
 from tats.data.config import DataConfig
-from tats.data.index import index_folder
-from tats.data.left_out import check_short, check_unreadable
+from tats.data.left_out import check_short, check_unreadable, named, say
+from tats.data.spectrogram import SIZE
 from tats.flags import UserError
-from tats.reader import SUFFIXES, ReadError, read_clip
-from tats.video import preprocess
+from tats.reader import ReadError
 
-SIZE = (64, 16)  # rows and columns of the sound of one frame, as published
 ENDINGS = (".pickle", ".pkl", ".npy")
 ARRAY_PARTS = {  # what a pickled numpy array names, by old and new numpy
     ("numpy", "ndarray"),
@@ -37,76 +40,151 @@ ARRAY_PARTS = {  # what a pickled numpy array names, by old and new numpy
 
 
 class SoundVideos:
-    """The pairs of one split as a source of clips, one per video and epoch.
+    """The videos of one split that have a sound, as a source of clips: those of `VideoFolder`, with their sound.
 
-    `names` of the videos, `starts` int64 [n] windows that lie in both video and sound, `clips` int64 [n] ones.
+    `names` of the videos, `labels` int64 [n] and `label_names`, `texts` as `VideoFolder` has them, `starts` int64 [n]
+    windows that lie in both video and sound, `clips` int64 [n] per epoch.
     """
 
-    def __init__(self, config: DataConfig, split: str):
+    def __init__(self, config: DataConfig, split: str, label_names: list[str] | None = None):
         """Raises:
         UserError: no such folders, sounds without video, too many unreadable, or none long enough.
         """
         self.config, self.span = config, config.span
-        root = Path(config.data_path or "").expanduser()
-        root = root if (root / "stft").is_dir() or root.name != "stft" else root.parent
-        self.sounds, self.root = root / "stft" / split, root / "video" / split
-        for folder in (self.sounds, self.root):
-            if config.data_path is None or not folder.is_dir():
-                raise UserError(
-                    f"--stft_data: no folder {folder}. Lay sounds out as stft/{split}/ and videos as video/{split}/"
-                )
-        pairs = self._pairs()
-        entries = index_folder(
-            self.root, [name for _, name in pairs], config.check_videos == "all", config.index_workers
-        )
-        kept, problems, short = [], [], []
-        for (sound, name), entry in zip(pairs, entries, strict=True):
-            try:
-                if entry.timeline is None:
-                    raise ReadError(f"{name}: {entry.problem}")
-                length = min(len(read_stft(self.sounds / sound)), entry.timeline.n_frames)
-            except ReadError as error:
-                problems.append(str(error))
-                continue
-            if length < config.span:
-                short.append(name)
-            else:
-                kept.append((sound, name, entry.timeline, length))
-        check_unreadable(str(self.sounds), problems, len(pairs))
-        check_short(str(self.sounds), short, len(short) + len(kept), config.span)
-        self._kept = kept
-        self.names = [name for _, name, _, _ in kept]
-        self.starts = np.array([length for *_, length in kept], np.int64) - config.span + 1
-        self.clips = np.ones(len(kept), np.int64)
-
-    def _pairs(self) -> list[tuple[str, str]]:
-        """Sound files and the videos of the same name, sorted."""
-        sounds = _files(self.sounds, ENDINGS)
-        videos = {os.path.splitext(name)[0]: name for name in _files(self.root, SUFFIXES)}
-        missing = [name for name in sounds if os.path.splitext(name)[0] not in videos]
-        if missing or not sounds:
-            what = (
-                f"no video for {len(missing)} of {len(sounds)} sounds: {', '.join(missing[:5])}"
-                if sounds
-                else "no sounds"
+        self.sounds = sound_folder(config, split)
+        self.root = film_folder(config, split)
+        files = _files(self.sounds)
+        films = {os.path.splitext(name)[0] for name in find_videos(self.root)}
+        alone = [name for name in files if os.path.splitext(name)[0] not in films]
+        if alone:
+            raise UserError(
+                f"{self.sounds}: no video for {len(alone)} of {len(files)} sounds: {named(alone)}; each needs a file "
+                f"of the same name in {self.root}"
             )
-            raise UserError(f"{self.sounds}: {what}; each needs a file of the same name in {self.root}")
-        return [(name, videos[os.path.splitext(name)[0]]) for name in sounds]
+        self.videos = VideoFolder(replace(config, data_path=str(self.root.parent)), split, label_names)
+        sounds = {os.path.splitext(name)[0]: name for name in files}
+        pairs = [(row, sounds.get(os.path.splitext(name)[0])) for row, name in enumerate(self.videos.names)]
+        silent = [self.videos.names[row] for row, sound in pairs if sound is None]
+        if silent:
+            say(f"{self.root}: left out {len(silent)} of {len(pairs)} videos that have no sound: {named(silent)}")
+        heard = {row: sound for row, sound in pairs if sound is not None}
+        lengths = _lengths(self.sounds, list(heard.values()), config.span)
+        self._kept = [(row, sound) for row, sound in heard.items() if sound in lengths]
+        rows = [row for row, _ in self._kept]
+        self.names = [self.videos.names[row] for row in rows]
+        self.labels, self.label_names = self.videos.labels[rows], self.videos.label_names
+        self.texts = None if self.videos.texts is None else [self.videos.texts[row] for row in rows]
+        frames = np.minimum(self.videos.starts[rows] + config.span - 1, [lengths[sound] for _, sound in self._kept])
+        self.starts = frames - config.span + 1
+        self.clips = frames // config.span
 
     def read(self, video: int, start: int, draw: np.random.Generator) -> dict[str, Any]:
-        """One clip: `video` float [C, t, res, res], `stft` float [1, n, 64, 16] in [-1, 1], `label` 0, `path`.
+        """One clip: what `VideoFolder.read` gives, `stft` float [1, n, 64, 16] in [-1, 1], and `path`, of the video.
 
         `--sample_every_n_frames` thins out the video and not the sound, as published.
         """
-        config = self.config
-        sound, name, timeline, _ = self._kept[video]
-        frames = read_clip(self.root / name, timeline, start, config.span, config.sample_every_n_frames)
-        return {
-            "video": preprocess(frames, config.resolution, image_channels=config.image_channels),
-            "stft": sound_pictures(read_stft(self.sounds / sound), start, config.span),
-            "label": 0,
-            "path": str(self.root / name),
-        }
+        row, sound = self._kept[video]
+        clip = self.videos.read(row, start, draw)
+        return clip | {"stft": _clip(self.sounds / sound, start, self.span), "path": str(self.videos.path(row))}
+
+
+class Sounds:
+    """The sounds of one split alone, as a source of clips for the VQGAN of sounds; no video is looked at.
+
+    `names` of the files, `starts` and `clips` as `SoundVideos` has them.
+    """
+
+    def __init__(self, config: DataConfig, split: str):
+        """Raises:
+        UserError: no such folder, too many unreadable, or none long enough.
+        """
+        self.config, self.span = config, config.span
+        self.sounds = sound_folder(config, split)
+        lengths = _lengths(self.sounds, _files(self.sounds), config.span)
+        self.names = list(lengths)
+        pictures = np.array(list(lengths.values()), np.int64)
+        self.starts, self.clips = pictures - config.span + 1, pictures // config.span
+
+    def read(self, video: int, start: int, draw: np.random.Generator) -> dict[str, Any]:
+        """One clip: `video` float [1, n, 64, 16] in [-1, 1], the pictures of a sound; `label` 0."""
+        return {"video": _clip(self.sounds / self.names[video], start, self.span), "label": 0}
+
+
+def sound_folder(config: DataConfig, split: str) -> Path:
+    """`stft/<split>` of --data_path.
+
+    Raises:
+        UserError: there is no such folder; what makes it is named.
+    """
+    folder = _top(config) / "stft" / split
+    if config.data_path is None or not folder.is_dir():
+        raise UserError(
+            f"--stft_data: no folder {folder}. `tats prepare --stft --data_path DIR` makes it for the videos in "
+            f"DIR/{split}/, or lay sounds out as stft/{split}/ and videos as video/{split}/"
+        )
+    return folder
+
+
+def film_folder(config: DataConfig, split: str) -> Path:
+    """The folder of the videos that sounds in stft/<split> belong to: video/<split>, or <split>.
+
+    Raises:
+        UserError: there is neither.
+    """
+    top = _top(config)
+    folders = [top / "video" / split, top / split]
+    found = next((folder for folder in folders if folder.is_dir()), None)
+    if found is None:
+        raise UserError(f"--stft_data: no folder {folders[0]}, and no {folders[1]}: the videos must lie in one of them")
+    return found
+
+
+def _top(config: DataConfig) -> Path:
+    """The folder that holds stft/, of which --data_path may be either."""
+    root = Path(config.data_path or "").expanduser()
+    return root if (root / "stft").is_dir() or root.name != "stft" else root.parent
+
+
+def _files(folder: Path) -> list[str]:
+    """Names of the sounds in `folder`, sorted.
+
+    Raises:
+        UserError: there are none.
+    """
+    found = [path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.name.lower().endswith(ENDINGS)]
+    names = sorted(name for name in found if not Path(name).name.startswith("."))
+    if not names:
+        raise UserError(f"{folder}: no sounds, looked for {' '.join('*' + ending for ending in ENDINGS)}")
+    return names
+
+
+def _lengths(folder: Path, names: list[str], span: int) -> dict[str, int]:
+    """How many pictures each sound has that can be read and is long enough; the others are named."""
+    lengths, problems, short = {}, [], []
+    for name in names:
+        try:
+            length = len(read_stft(folder / name))
+        except ReadError as error:
+            problems.append(str(error))
+            continue
+        if length < span:
+            short.append(name)
+        else:
+            lengths[name] = length
+    check_unreadable(str(folder), problems, len(names))
+    check_short(str(folder), short, len(short) + len(lengths), span)
+    return lengths
+
+
+def _clip(path: Path, start: int, count: int) -> Tensor:
+    """`sound_pictures` of a file, whose numbers are checked."""
+    pictures = sound_pictures(read_stft(path), start, count)
+    if not (pictures.min() >= -1.01 and pictures.max() <= 1.01):
+        raise ReadError(
+            f"{path}: the numbers of a sound lie in [0, 1], these reach from {(pictures.min() + 1) / 2:.3g} to "
+            f"{(pictures.max() + 1) / 2:.3g}"
+        )
+    return pictures
 
 
 def sound_pictures(stft: np.ndarray, start: int, count: int) -> Tensor:
@@ -116,17 +194,16 @@ def sound_pictures(stft: np.ndarray, start: int, count: int) -> Tensor:
 
 
 def read_stft(path: Path) -> np.ndarray:
-    """The array of a sound file, float [n, H, W].
+    """The array of a sound file, float [n, H, W]; of a .npy file, what is used of it is read when it is used.
 
     Raises:
         ReadError: the file cannot be read, holds something else than an array of numbers, or would run code.
     """
     try:
         if path.suffix == ".npy":
-            array = np.load(path, allow_pickle=False)
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
         else:
-            array = _ArrayUnpickler(io.BytesIO(path.read_bytes())).load()
-        array = np.asarray(array)
+            array = np.asarray(_ArrayUnpickler(io.BytesIO(path.read_bytes())).load())
     except (OSError, ValueError, TypeError, EOFError, IndexError, AttributeError, pickle.UnpicklingError) as error:
         raise ReadError(f"{path}: {' '.join(str(error).split())}") from error
     if array.ndim != 3 or array.dtype.kind not in "fui" or not array.size:
@@ -141,8 +218,3 @@ class _ArrayUnpickler(pickle.Unpickler):
         if (module, name) not in ARRAY_PARTS:
             raise pickle.UnpicklingError(f"holds {module}.{name}; only plain arrays are read")
         return super().find_class(module, name)
-
-
-def _files(root: Path, endings: tuple[str, ...]) -> list[str]:
-    found = [path.relative_to(root).as_posix() for path in root.rglob("*") if path.name.lower().endswith(endings)]
-    return sorted(name for name in found if not Path(name).name.startswith("."))

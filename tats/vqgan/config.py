@@ -22,6 +22,7 @@ class VQGANConfig:
 
     image_channels: int = arg(3, "channels of the video", flag=False)
     resolution: int = arg(64, "height and width of the training clips", flag=False)
+    width: int | None = arg(None, "width of the training clips where it is not the height: of sounds", flag=False)
     sequence_length: int = arg(16, "frames read per training clip", flag=False)
     sample_every_n_frames: int = arg(1, "of these, every n-th is kept", flag=False)
 
@@ -53,11 +54,16 @@ class VQGANConfig:
         return list(zip(t, h, w))
 
     @property
+    def of_sounds(self) -> bool:
+        """Whether it was trained on the pictures of sounds, whose numbers lie in [-1, 1], instead of videos."""
+        return self.width is not None
+
+    @property
     def latent_shape(self) -> tuple[int, int, int]:
         """Latent frames, rows and columns of one training clip."""
         t, h, w = self.downsample
         return (
             self.sequence_length // self.sample_every_n_frames // t,
             self.resolution // h,
-            self.resolution // w,
+            (self.width or self.resolution) // w,
         )

@@ -42,10 +42,11 @@ def show(module: "VQGANTraining", split: str, video: Tensor, batch_idx: int, sch
     """Store the first clips of a batch and their reconstructions, if it is their turn.  video [B, C, T, H, W]
 
     In the run's folder, under the published names: `{images,videos}/{train,val}/{inputs,reconstructions}_gs-..`; and in
-    TensorBoard as `train/inputs_images`, ...
+    TensorBoard as `train/inputs_images`, ... Of sounds there are images only, each of a whole clip.
     """
-    trainer = module.trainer
-    kinds = [kind for kind in ("images", "videos") if schedule.due(kind, batch_idx)]
+    trainer, of_sounds = module.trainer, module.vqgan.config.of_sounds
+    shown = ("images",) if of_sounds else ("images", "videos")
+    kinds = [kind for kind in shown if schedule.due(kind, batch_idx)]
     folder = getattr(trainer.loggers[0], "log_dir", None) if trainer.loggers else None
     if not kinds or folder is None or not trainer.is_global_zero:
         return
@@ -55,6 +56,8 @@ def show(module: "VQGANTraining", split: str, video: Tensor, batch_idx: int, sch
     with torch.no_grad():
         rebuilt, _ = module.vqgan(video, quantise=module.quantises)
     module.train(was_training)
+    if of_sounds:
+        video, rebuilt = unrolled(video), unrolled(rebuilt)
     frames = Draws(module.seed, module.updates, player=3).frames(len(video), video.shape[2])
     stem = f"gs-{module.updates:06}_e-{trainer.current_epoch:06}_b-{batch_idx:06}"
     for kind in kinds:
@@ -69,6 +72,12 @@ def show(module: "VQGANTraining", split: str, video: Tensor, batch_idx: int, sch
                 film = mosaic(clips, nrow=None)  # [T, H', W', 3]
                 write_video(below / f"{name}_{stem}.mp4", film, FPS)
                 add_video(trainer.loggers, tag, film, module.updates, FPS)
+
+
+def unrolled(sounds: Tensor) -> Tensor:
+    """The pictures of a clip's sound side by side, low frequencies at the bottom, as a video of one frame.
+    float [B, 1, T, H, W] in [-1, 1] -> [B, 1, 1, H, T*W] in [-0.5, 0.5]"""
+    return sounds.permute(0, 1, 3, 2, 4).flatten(3).flip(2)[:, :, None] / 2
 
 
 def mosaic(clips: Tensor, nrow: int | None) -> np.ndarray:

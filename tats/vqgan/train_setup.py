@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from tats import checkpoint
 from tats.data.config import DataConfig
+from tats.data.spectrogram import SIZE
 from tats.flags import UserError
 from tats.vqgan.config import VQGANConfig
 from tats.vqgan.lpips import LPIPS
@@ -15,27 +16,51 @@ from tats.vqgan.train_config import VQGANTrainConfig
 def model_config(model: VQGANConfig, data: DataConfig, training: VQGANTrainConfig) -> VQGANConfig:
     """The model's settings with the geometry of the clips; with --init_from, the architecture of that checkpoint.
 
+    With --stft_data clips are sounds, whatever --resolution and --image_channels say of the videos beside them.
+
     Raises:
         UserError: codes instead of pixels, clips that do not divide by --downsample, or with other channels than the
             checkpoint's.
     """
     if data.vtokens:
         raise UserError("--vtokens: a VQGAN is trained from videos, not from codes; leave the flag out")
-    channels = data.smap_cond if data.smap_only else data.image_channels
+    channels = 1 if data.stft_data else data.smap_cond if data.smap_only else data.image_channels
     if training.init_from is not None:
         model = checkpoint.load_vqgan(training.init_from).config
         if model.image_channels != channels:
             raise UserError(
                 f"--init_from {training.init_from} takes {model.image_channels} channels, the clips have {channels}"
             )
+    if data.stft_data:
+        return _of_sounds(model, data)
     _check_clips(model, data)
     return replace(
         model,
         image_channels=channels,
         resolution=data.resolution,
+        width=None,
         sequence_length=data.sequence_length,
         sample_every_n_frames=1 if data.image_folder else data.sample_every_n_frames,
     )
+
+
+def _of_sounds(model: VQGANConfig, data: DataConfig) -> VQGANConfig:
+    """The settings of a VQGAN of sounds: pictures of 64 x 16 with one channel, one per frame of the clip's window."""
+    (height, width), (t, h, w) = SIZE, model.downsample
+    if data.sequence_length % t:
+        raise UserError(
+            f"sounds of {data.sequence_length} frames do not divide by {t}, the first number of --downsample: change "
+            f"it, or take --sequence_length {max(data.sequence_length // t, 1) * t}"
+        )
+    if height % h or width % w:
+        raise UserError(
+            f"--downsample {t} {h} {w}: the sound of a frame is a picture of {height}x{width}, the other two numbers "
+            f"reach up to {height} and {width}"
+        )
+    return replace(
+        model, image_channels=1, resolution=height, width=width, sequence_length=data.sequence_length,
+        sample_every_n_frames=1,
+    )  # fmt: skip
 
 
 def _check_clips(model: VQGANConfig, data: DataConfig) -> None:
@@ -60,6 +85,10 @@ def perceptual(training: VQGANTrainConfig) -> LPIPS | None:
     return load_lpips(training.lpips_ckpt)
 
 
-def start(training: VQGANTrainConfig) -> VQGAN | None:
-    """The model to go on with, None for a new one."""
-    return checkpoint.load_vqgan(training.init_from) if training.init_from is not None else None
+def start(training: VQGANTrainConfig, model: VQGANConfig) -> VQGAN | None:
+    """The model to go on with, with the clips of `model` from now on; None for a new one."""
+    if training.init_from is None:
+        return None
+    vqgan = checkpoint.load_vqgan(training.init_from)
+    vqgan.config = model
+    return vqgan

@@ -96,7 +96,7 @@ def test_broken_sounds_and_lone_ones_are_named(root, capsys):
     with pytest.raises(UserError, match=r"no folder .*video.*other"):
         SoundVideos(config_of(root), "other")
     short = SoundVideos(config_of(root, sequence_length=15), "train")
-    assert short.names == ["a.mp4"] and "shorter than 15 frames: b.mp4" in capsys.readouterr().err
+    assert short.names == ["a.mp4"] and "shorter than 15 frames: b.pickle" in capsys.readouterr().err
     (root / "stft" / "train" / "b.pickle").write_bytes(b"\x80\x04broken")
     with pytest.raises(UserError, match=r"1 of 2 files cannot be read.*b\.pickle"):
         SoundVideos(config_of(root), "train")

@@ -105,7 +105,8 @@ class Order:
     Training runs through permutations of all clips, one after the other, each drawn from (seed, pass). A global batch
     is the next `world * batch_size` of them, dealt out in equal parts; an epoch is as many batches as see every clip
     once, so its last batch may begin the next pass. Batches are always full. Testing goes through the clips once, in
-    order, and the last batch may be short; with several processes the first clips fill up the last round.
+    order, and the last batch may be short; with several processes the first clips fill up the last round. Process 0 has
+    the first part of a global batch, process 1 the next, and so on.
     """
 
     def __init__(
@@ -142,13 +143,11 @@ class Order:
     def batch(self, number: int) -> list[Place]:
         """Batch `number` of the present epoch."""
         first = ((self.epoch if self.train else 0) * len(self) + number) * self.world * self.batch_size
+        first += self.rank * self.batch_size
+        places = range(first, first + self.batch_size)
         if self.train:
-            first += self.rank * self.batch_size
-            return [self._place(at) for at in range(first, first + self.batch_size)]
-        places = range(first, first + self.world * self.batch_size)
-        if self.world == 1:
-            return [(0, at) for at in places if at < self.n_clips]
-        return [(0, at % self.n_clips) for at in places[self.rank :: self.world]]
+            return [self._place(at) for at in places]
+        return [(0, at % self.n_clips) for at in places if at < self.n_clips or self.world > 1]
 
     def __iter__(self) -> Iterator[list[Place]]:
         for number in range(self.start_batch, len(self)):

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tats.data.shapes import CLICK_SECONDS, CLICKS, HIGH, LOW, Truth
+from tats.data.shapes import CLICK_SECONDS, CLICKS, HIGH, LOW, Reflection
 from tats.metrics.counts import Count
 
 NEAR = 2  # frames between a click and the turn that answers it
@@ -62,9 +62,9 @@ class Agreement:
 NOTHING = Agreement(Count(0, 0), Count(0, 0))
 
 
-def clicks_of(truth: Truth) -> list[Click]:
+def clicks_of(reflections: Iterable[Reflection]) -> list[Click]:
     """The clicks that a drawn video has by its truth, one for each reflection."""
-    return [Click(each.frame, int(each.wall in WALLS[1])) for each in truth.reflections]
+    return [Click(each.frame, int(each.wall in WALLS[1])) for each in reflections]
 
 
 def clicks_heard(sound: NDArray[np.floating], rate: int, fps: float) -> list[Click]:

@@ -21,7 +21,7 @@ def seen():
 
 
 def agreement(truths, turns):
-    return total([compare(clicks_of(truth), each, truth.frames) for truth, each in zip(truths, turns)])
+    return total([compare(clicks_of(truth.reflections), each, truth.frames) for truth, each in zip(truths, turns)])
 
 
 def test_true_videos_turn_at_their_clicks_and_nowhere_else(seen):
@@ -87,7 +87,7 @@ def test_only_the_named_wall_answers_and_only_soon():
 def test_clicks_are_heard_at_their_frames(fps, rate):
     for index in range(24):
         truth = draw_truth(302, index, frames=48)
-        assert clicks_heard(clicks(truth, fps, rate), rate, fps) == clicks_of(truth)
+        assert clicks_heard(clicks(truth, fps, rate), rate, fps) == clicks_of(truth.reflections)
 
 
 def test_noise_and_other_tones_are_no_clicks():
@@ -100,4 +100,4 @@ def test_noise_and_other_tones_are_no_clicks():
 
 def test_both_walls_at_once_are_two_clicks():
     corner = Truth(0, "red", "circle", "fast", (0.75, 0.75), (0.028284271, 0.028284271), 16)
-    assert clicks_heard(clicks(corner, 16), 16000, 16) == clicks_of(corner) == [Click(4, 0), Click(4, 1)]
+    assert clicks_heard(clicks(corner, 16), 16000, 16) == clicks_of(corner.reflections) == [Click(4, 0), Click(4, 1)]

@@ -10,6 +10,7 @@ windows of --latent_frames out of them.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import Path
 
 from tats import flags
 from tats.data.config import DataConfig
@@ -44,8 +45,12 @@ class TokenizeConfig:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Parse, load, encode."""
-    config = flags.parse(TokenizeConfig, argv, prog="tats tokenize")
+    """Parse, encode, print where the codes are."""
+    print(tokenize_all(flags.parse(TokenizeConfig, argv, prog="tats tokenize")))
+
+
+def tokenize_all(config: TokenizeConfig) -> Path:
+    """Load the VQGAN and encode both splits; returns the folder of the codes."""
     import torch
 
     from tats import checkpoint
@@ -57,10 +62,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     fingerprint = checkpoint.fingerprint(vqgan)
     if config.whole:
         encode = partial(encode_stream, group_norm_in_pieces=config.decode_group_norm_in_pieces)
-        out = tokenize_whole(config.data, vqgan, fingerprint, config.out, encode)
-    else:
-        out = tokenize(config.data, vqgan, fingerprint, config.out, config.window_stride)
-    print(out)
+        return tokenize_whole(config.data, vqgan, fingerprint, config.out, encode)
+    return tokenize(config.data, vqgan, fingerprint, config.out, config.window_stride)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ Both may carry a batch dimension in front. Grids of videos are made here too.
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +21,15 @@ def from_frames(frames: Tensor) -> Tensor:
     if frames.dtype != torch.uint8 or frames.ndim not in (4, 5):
         raise ValueError(f"frames must be uint8 [T, H, W, C] or [B, T, H, W, C], got {_what(frames)}")
     return frames.movedim(-1, -4).contiguous().float().div_(255.0).sub_(0.5)
+
+
+def with_video(batch: dict[str, Any]) -> dict[str, Any]:
+    """A batch with `video` float [B, C, T, H, W] where loaders have left `frames` uint8 [B, T, H, W, C], made on the
+    device where these lie; any other batch as it is."""
+    if "frames" not in batch:
+        return batch
+    rest = {key: value for key, value in batch.items() if key != "frames"}
+    return {"video": from_frames(batch["frames"]), **rest}
 
 
 def to_frames(video: Tensor) -> Tensor:

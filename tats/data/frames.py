@@ -59,22 +59,34 @@ class FrameFolder:
         self.labels = np.array([classes.of(name) if classes else 0 for name in self.names], np.int64)
         self.starts = np.array([len(files) - config.span + 1 for files in self.pictures], np.int64)
         self.clips = np.ones(len(self.names), np.int64)
+        self.ready = config.image_channels == 3
 
-    def read(self, video: int, start: int, draw: np.random.Generator) -> dict[str, Any]:
+    def read(self, video: int, start: int, draw: np.random.Generator, raw: bool = False) -> dict[str, Any]:
         """One clip: `video` float [C, T, res, res] in [-0.5, 0.5]; `label` int.
+
+        raw: the pictures come as they are after their resize, `frames` uint8 [T, res, res, 3] in place of `video`
+        (not of clips of one channel, `ready`).
 
         Raises:
             ReadError: a picture cannot be read.
         """
         files = self.pictures[video][start : start + self.span : self.config.sample_every_n_frames]
         paths = [self.store.open(self.names[video], file) for file in files]
-        video_ = load_pictures(paths, self.config.resolution)
-        return {"video": change_channels(video_, self.config.image_channels), "label": int(self.labels[video])}
+        label = int(self.labels[video])
+        frames = load_frames(paths, self.config.resolution)
+        if raw and self.ready:
+            return {"frames": frames, "label": label}
+        return {"video": change_channels(from_frames(frames), self.config.image_channels), "label": label}
 
 
 def load_pictures(paths: list[Any], resolution: int) -> torch.Tensor:
     """Pictures -> float32 [3, T, resolution, resolution] in [-0.5, 0.5]: middle square, Lanczos, as published."""
-    return from_frames(torch.from_numpy(np.stack([_square(read_picture(path), resolution) for path in paths])))
+    return from_frames(load_frames(paths, resolution))
+
+
+def load_frames(paths: list[Any], resolution: int) -> torch.Tensor:
+    """The same as levels: uint8 [T, resolution, resolution, 3]."""
+    return torch.from_numpy(np.stack([_square(read_picture(path), resolution) for path in paths]))
 
 
 def read_picture(path: Any) -> Any:

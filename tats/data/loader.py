@@ -7,7 +7,6 @@ data set out of it, `Order` lists the clips of every batch, `Loader` brings the 
 import atexit
 import math
 import multiprocessing
-import os
 import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,7 +16,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from tats.data.pool import processors
 from tats.flags import UserError
+from tats.video import with_video
 
 Place = tuple[int, int]  # (pass through the data, clip)
 
@@ -39,11 +40,12 @@ class Clips(Dataset):
     """The clips of a source, by (pass, index).
 
     Training draws the window from (seed, pass, index). Testing takes fixed windows, the same for every seed: those that
-    stand side by side, from the first frame on.
+    stand side by side, from the first frame on. raw: where the source can, clips hold `frames` in place of `video`.
     """
 
-    def __init__(self, source: Source, seed: int, train: bool):
+    def __init__(self, source: Source, seed: int, train: bool, raw: bool = False):
         self.source, self.seed, self.train = source, seed, train
+        self._how = {"raw": True} if raw and getattr(source, "ready", False) else {}
         self.video_of = np.repeat(np.arange(len(source.clips)), source.clips)  # [clips]
         first = np.cumsum(source.clips) - source.clips
         self.number_of = np.arange(len(self.video_of)) - first[self.video_of]  # [clips], which one of its video
@@ -64,7 +66,7 @@ class Clips(Dataset):
         draw = self._draw(place)
         video, start = self._window(place, draw)
         try:
-            return {**self.source.read(video, start, draw), "index": place[1]}
+            return {**self.source.read(video, start, draw, **self._how), "index": place[1]}
         except UserError as error:  # raised in the main process: a worker would wrap it in a trace
             return Failure(str(error))
 
@@ -170,10 +172,14 @@ class Loader:
     attributes `sampler` and `dataset` are there for Lightning, which must not put a sampler of its own in their place.
     """
 
-    def __init__(self, clips: Clips, order: Order, workers: int = 0, worker_start: str | None = None):
-        self.dataset, self.sampler, self.batch_size = clips, order, order.batch_size
+    def __init__(
+        self, clips: Clips, order: Order, workers: int = 0, worker_start: str | None = None, raw: bool = False
+    ):
+        """raw: batches may hold `frames` uint8 in place of `video`, for whoever calls `tats.video.with_video` on the
+        device. More workers than this process has cores are not started."""
+        self.dataset, self.sampler, self.batch_size, self.raw = clips, order, order.batch_size, raw
         self.batch_sampler = None
-        workers = min(workers, os.cpu_count() or 1, len(order) * order.batch_size)
+        workers = min(workers, processors(), len(order) * order.batch_size)
         if workers:
             atexit.register(end_workers)
         self._batches = DataLoader(
@@ -202,7 +208,7 @@ class Loader:
                 raise UserError(batch.message)
             if order.train and order.epoch == epoch:
                 order.start_batch = number
-            yield batch
+            yield batch if self.raw else with_video(batch)
         if order.train and order.epoch == epoch:
             order.set_epoch(epoch + 1)
 

@@ -9,6 +9,7 @@ What a batch holds besides `video`, `label` and `index` depends on the flags: `t
 `video` is int64 codes [B, t, h, w].
 """
 
+import math
 from typing import Any
 
 from tats.data.clips import VideoFolder
@@ -18,6 +19,7 @@ from tats.data.frames import FrameFolder
 from tats.data.hdf5 import VideoFile
 from tats.data.left_out import say
 from tats.data.loader import Clips, Loader, Order, Source
+from tats.data.room import check_workers
 from tats.data.sound import Sounds, SoundVideos
 from tats.data.stores import zips_at
 from tats.flags import UserError, existing_path
@@ -131,27 +133,40 @@ class VideoData:
         start_batch: int = 0,
         rank: int | None = None,
         world: int | None = None,
+        raw: bool = False,
     ) -> Loader:
         """Shuffled clips at random windows, from batch `start_batch` of `epoch` on.
 
         `batch_size` clips per process, by default that of the flags; `rank` of `world` processes, by default those of
-        torch.distributed when the batches are asked for. The same for every number of workers.
+        torch.distributed when the batches are asked for. The same for every number of workers. raw: prepared frames
+        come as `frames` uint8 [B, T, H, W, C] in place of `video`, for `tats.video.with_video` on the device.
+
+        Raises:
+            UserError: the data cannot be read, or batches on their way from the workers do not fit into shared memory.
         """
-        loader = self._loader("train", batch_size, rank, world)
+        loader = self._loader("train", batch_size, rank, world, raw)
         loader.load_state_dict({"epoch": epoch, "batch": start_batch})
         return loader
 
     def test_loader(
-        self, batch_size: int | None = None, *, rank: int | None = None, world: int | None = None
+        self, batch_size: int | None = None, *, rank: int | None = None, world: int | None = None, raw: bool = False
     ) -> Loader:
-        """All clips of the test split in order, at fixed windows."""
-        return self._loader("test", batch_size, rank, world)
+        """All clips of the test split in order, at fixed windows. raw: see `train_loader`."""
+        return self._loader("test", batch_size, rank, world, raw)
 
-    def _loader(self, split: str, batch_size: int | None, rank: int | None, world: int | None) -> Loader:
-        train = split == "train"
-        clips = Clips(self.source(split), self.seed, train)
-        order = Order(len(clips), batch_size or self.config.batch_size, self.seed, train, rank, world)
-        return Loader(clips, order, self.config.num_workers, self.config.worker_start)
+    def _loader(self, split: str, batch_size: int | None, rank: int | None, world: int | None, raw: bool) -> Loader:
+        train, batch_size = split == "train", batch_size or self.config.batch_size
+        clips = Clips(self.source(split), self.seed, train, raw)
+        check_workers(self.config.num_workers, batch_size * self._clip_bytes(split))
+        order = Order(len(clips), batch_size, self.seed, train, rank, world)
+        return Loader(clips, order, self.config.num_workers, self.config.worker_start, raw)
+
+    def _clip_bytes(self, split: str) -> int:
+        """What a clip takes in memory, at most."""
+        config, shape = self.config, getattr(self.source(split), "latent_shape", None)
+        if shape is not None:
+            return 8 * math.prod(shape)
+        return 4 * (config.image_channels + config.smap_cond) * config.clip_frames * config.resolution**2
 
     def _make(self, split: str) -> Source:
         config = self.config

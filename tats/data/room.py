@@ -4,9 +4,12 @@ import shutil
 from pathlib import Path
 
 from tats.data.left_out import say
+from tats.data.pool import processors
 from tats.flags import UserError
 
 SHARED = Path("/dev/shm")
+AHEAD, TENSORS, PIPES = 2, 8, 8  # per loading process: batches on their way, tensors of a batch, pipes and locks
+OPEN = 256  # files that a program has open beside those: data, logs, libraries
 
 
 def check_disk(folder: str | Path, needed: float, what: str, flag: str = "--out") -> None:
@@ -24,6 +27,18 @@ def check_disk(folder: str | Path, needed: float, what: str, flag: str = "--out"
             f"{flag} {folder}: {what} take about {in_words(needed)}, and {in_words(free)} are free on that disk. Make "
             f"room, or name a folder on another disk"
         )
+
+
+def check_workers(workers: int, batch: float) -> None:
+    """Check that `workers` loading processes have what they need, for batches of `batch` bytes.
+
+    Raises:
+        UserError: too little shared memory, or too few open files allowed.
+    """
+    workers = min(workers, processors())
+    check_shared(batch * (AHEAD * workers + 1), workers)
+    if workers:
+        check_handles(OPEN + workers * (AHEAD * TENSORS + PIPES), f"--num_workers {workers}")
 
 
 def check_shared(needed: float, workers: int) -> None:

@@ -52,7 +52,7 @@ def main() -> None:
     )
     scores = metrics_callback.gpt_scores(args.score, args.data, config, frozen.vqgan, args.trainer.seed)
     more = {"name": "transformer", "cadence": training.TRANSFORMER_CADENCE, "settings": args, "callbacks": scores}
-    training.fit(module, data.train_loader(), data.test_loader(), args.trainer, **more)
+    training.fit(module, data.train_loader(raw=True), data.test_loader(raw=True), args.trainer, **more)
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def main() -> None:
     data = VideoData(args.data, seed=trainer.seed, sounds_alone=args.data.stft_data)
     say(effective_batch(args.data.batch_size, trainer.accumulate, processes) + "\n" + factors)
     more = {"settings": args, "callbacks": metrics_callback.vqgan_scores(args.score, args.data, trainer.seed)}
-    loaders = (data.train_loader(), data.test_loader())
+    loaders = (data.train_loader(raw=True), data.test_loader(raw=True))
     training.fit(module, *loaders, trainer, name="vqgan", cadence=training.VQGAN_CADENCE, **more)
 
 

@@ -23,10 +23,10 @@ def from_frames(frames: Tensor) -> Tensor:
     return frames.movedim(-1, -4).contiguous().float().div_(255.0).sub_(0.5)
 
 
-def with_video(batch: dict[str, Any]) -> dict[str, Any]:
+def with_video(batch: Any) -> Any:
     """A batch with `video` float [B, C, T, H, W] where loaders have left `frames` uint8 [B, T, H, W, C], made on the
     device where these lie; any other batch as it is."""
-    if "frames" not in batch:
+    if not isinstance(batch, dict) or "frames" not in batch:
         return batch
     rest = {key: value for key, value in batch.items() if key != "frames"}
     return {"video": from_frames(batch["frames"]), **rest}

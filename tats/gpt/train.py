@@ -18,6 +18,7 @@ from tats.gpt.objective import accuracy, crop_places, loss, new_codes, predict
 from tats.gpt.train_config import GPTTrainConfig
 from tats.metrics.processes import current
 from tats.schedule import rate_factor
+from tats.video import with_video
 
 BETAS = (0.9, 0.95)
 
@@ -150,6 +151,10 @@ class GPTTraining(pl.LightningModule):
             rows.append((numbers.random(n) < self.config.pkeep, numbers.integers(self.gpt.config.vocabulary, size=n)))
         keep, random = (torch.from_numpy(np.stack(column)).to(codes.device) for column in zip(*rows))
         return keep, random
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Prepared frames become video here, on the device."""
+        return with_video(batch)
 
     def training_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> Tensor:
         """The loss of one batch; logs it with accuracies, and counts the codes that occur."""

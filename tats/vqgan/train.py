@@ -13,6 +13,7 @@ from tats import flags
 from tats.callbacks import over_processes
 from tats.flags import UserError
 from tats.schedule import rate_factor
+from tats.video import with_video
 from tats.vqgan.config import VQGANConfig
 from tats.vqgan.discriminator import Discriminator
 from tats.vqgan.draws import Draws, processes
@@ -175,6 +176,10 @@ class VQGANTraining(pl.LightningModule):
                 p.requires_grad_(True)
 
     # ---- one update -----------------------------------------------------------------------------------------------
+
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Prepared frames become video here, on the device."""
+        return with_video(batch)
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         video = batch["video"]

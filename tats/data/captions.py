@@ -3,15 +3,17 @@
 Videos lie as in any folder of videos: `<data_path>/{train,test}/<class>/<name>.mp4`.
 
 With `--text_cond`, each split has a `captions.json`, an object from file (path below the split) to its text or a list
-of
-texts. `--text_path FILE.json` takes another file for both splits, of the same form or of the published one:
-`{"data": [{"video": {"video_file": "<name>.mp4"}, "annotations": [{"text": "..."}, ...]}, ...]}`. Files are looked up
-by their path below the split, then by their name alone.
+of texts; or a `captions.csv` with the columns `file` and `caption`, several rows for several texts. `--text_path FILE`
+takes another file of either form for both splits, or the published one: `{"data": [{"video": {"video_file":
+"<name>.mp4"}, "annotations": [{"text": "..."}, ...]}, ...]}`. Files are looked up by their path below the split, then
+by their name alone. Where a video has several texts, each pass through the data draws one.
 
 With `--smap_cond N`, the semantic map of a video is `<smap_path>/{train,test}/<class>/<name>.npy`: uint8 [frames, H,
 W], the class of every pixel, below N.
 """
 
+import csv
+import io
 import json
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,6 +26,15 @@ from tats.flags import UserError
 from tats.reader import ReadError
 from tats.video import preprocess_map
 
+FILES = ("captions.json", "captions.csv")  # where the texts of a split lie, the first that is there
+
+
+def caption_file(config: DataConfig, split: Path) -> Path:
+    """The file with the texts of a split: that of --text_path, else the one that lies in the folder of the split."""
+    if config.text_path:
+        return Path(config.text_path).expanduser()
+    return next((split / name for name in FILES if (split / name).is_file()), split / FILES[0])
+
 
 def read_texts(path: Path, names: list[str]) -> list[list[str]]:
     """The texts of each of `names`, one or more per video.
@@ -31,17 +42,7 @@ def read_texts(path: Path, names: list[str]) -> list[list[str]]:
     Raises:
         UserError: the file is missing, of another form, or has no text for a video.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"--text_cond needs {path}: {error}") from error
-    except ValueError as error:
-        raise UserError(f"{path} is not JSON: {error}") from error
-    try:
-        texts = _published(content) if isinstance(content, dict) and isinstance(content.get("data"), list) else content
-        listed = {name: [value] if isinstance(value, str) else list(value) for name, value in texts.items()}
-    except (AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{path} must hold an object from file to text, or the annotations of MUGEN") from error
+    listed = read_captions(path)
     found = [_texts_of(name, listed) for name in names]
     missing = [name for name, texts in zip(names, found, strict=True) if not texts]
     if missing:
@@ -49,9 +50,51 @@ def read_texts(path: Path, names: list[str]) -> list[list[str]]:
     return found
 
 
-def _texts_of(name: str, listed: dict[str, list[Any]]) -> list[str]:
-    texts = listed.get(name) or listed.get(PurePosixPath(name).name) or []
-    return [text for text in texts if isinstance(text, str) and text.strip()]
+def read_captions(path: Path) -> dict[str, list[str]]:
+    """All texts of a file, by the names of the videos as they stand there.
+
+    Raises:
+        UserError: the file is missing or of another form.
+    """
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--text_cond needs {path}: {error}") from error
+    return _from_table(path, content) if path.suffix.lower() == ".csv" else _from_json(path, content)
+
+
+def _from_json(path: Path, text: str) -> dict[str, list[str]]:
+    try:
+        content = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is not JSON: {error}") from error
+    try:
+        texts = _published(content) if isinstance(content, dict) and isinstance(content.get("data"), list) else content
+        listed = {name: [value] if isinstance(value, str) else list(value) for name, value in texts.items()}
+    except (AttributeError, KeyError, TypeError) as error:
+        raise UserError(f"{path} must hold an object from file to text, or the annotations of MUGEN") from error
+    return {name: [each for each in texts if isinstance(each, str) and each.strip()] for name, texts in listed.items()}
+
+
+def _from_table(path: Path, text: str) -> dict[str, list[str]]:
+    """Rows of file and caption; the header says which column is which."""
+    listed: dict[str, list[str]] = {}
+    try:
+        rows = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+        names = {str(name).strip().lower(): name for name in rows.fieldnames or ()}
+        if not {"file", "caption"} <= names.keys():
+            raise UserError(f"{path} must begin with a line that names the columns file and caption, has {[*names]}")
+        for row in rows:
+            file, caption = (row[names[name]] or "" for name in ("file", "caption"))
+            if caption.strip():
+                listed.setdefault(file.strip(), []).append(caption.strip())
+    except csv.Error as error:
+        raise UserError(f"{path} is not CSV: {error}") from error
+    return listed
+
+
+def _texts_of(name: str, listed: dict[str, list[str]]) -> list[str]:
+    return listed.get(name) or listed.get(PurePosixPath(name).name) or []
 
 
 def _published(content: dict[str, Any]) -> dict[str, list[str]]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tats.data.captions import Maps, one_hot_map, read_texts
+from tats.data.captions import Maps, caption_file, one_hot_map, read_texts
 from tats.data.config import DataConfig
 from tats.data.index import index_folder
 from tats.data.left_out import check_short, check_unreadable, say
@@ -56,8 +56,7 @@ class VideoFolder:
         frames = np.array([timeline.n_frames for timeline in self._timelines], np.int64)
         self.starts = frames - config.span + 1
         self.clips = frames // config.span
-        text_path = Path(config.text_path).expanduser() if config.text_path else self.root / "captions.json"
-        self.texts = read_texts(text_path, self.names) if config.text_cond else None
+        self.texts = read_texts(caption_file(config, self.root), self.names) if config.text_cond else None
         self.maps = Maps(config.smap_path, split, self.names) if config.smap_cond else None
 
     def _of_known_class(self, names: list[str], classes: list[str]) -> list[str]:

@@ -55,6 +55,10 @@ def _wrong_number(index: "Index") -> str | None:
         low, top = (1 if name == "lengths" else 0), tops[name] or 2**40
         if row and not low <= min(row) <= max(row) < top:
             return f"'{name}' has numbers from {min(row)} to {max(row)}; allowed are {low} to {top - 1}"
+    if index.captions and len(index.captions) != max(len(index.videos), 1 + max(index.video, default=0)):
+        return f"'captions' tells of {len(index.captions)} videos, there are {len(index.videos)}"
+    if index.lengths and index.beside:
+        return "whole videos have codes of sounds or maps beside them"
     if index.lengths and sum(index.lengths) > 2**50:
         return "more latent frames than any disk holds"
     return None

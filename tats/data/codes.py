@@ -2,15 +2,15 @@
 
 A folder of shards, as `tats tokenize` writes it, has `<split>/index.json` and `<split>/codes_00000.bin` ...: clips of
 codes [t, h, w] one after the other, uint16 (int32 beyond 65536 codes). The index holds, per clip, its label, the
-video and the frame it was cut from, and its length where clips are whole videos; and for all: names of the labels,
-shape, codebook size, how the clips were cut, the fingerprint of the VQGAN, and per shard the number of clips and the
-SHA-256.
+video and the frame it was cut from, and its length where clips are whole videos; per video its name and captions; and
+for all: names of the labels, shape, codebook size, how the clips were cut, the fingerprint of the VQGAN, and per shard
+the number of clips and the SHA-256. Codes of sounds and semantic maps lie beside them (`tats.data.beside`).
 """
 
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 import torch
 
+from tats.data.beside import Beside, BesideWriter, dtype_of
 from tats.data.code_index import check_index, check_shard
 from tats.data.config import DataConfig
-from tats.data.hdf5 import Table, long_enough
+from tats.data.hdf5 import Table, long_enough, texts_beside
 from tats.data.left_out import say
 from tats.flags import UserError
 from tats.plain import read_json
@@ -48,11 +49,13 @@ class Index:
     label: list[int] = field(default_factory=list)
     shards: list[dict[str, Any]] = field(default_factory=list)  # file, clips, sha256
     lengths: list[int] = field(default_factory=list)  # per clip: latent frames; empty where all are alike
+    captions: list[list[str]] = field(default_factory=list)  # per video: its texts; empty without
+    beside: dict[str, dict[str, Any]] = field(default_factory=dict)  # codes of sounds (stft) and maps (smap)
 
     @property
     def dtype(self) -> np.dtype:
         """How a code is stored, little-endian."""
-        return np.dtype("<u2" if self.n_codes <= 2**16 else "<i4")
+        return dtype_of(self.n_codes)
 
 
 class CodeWriter:
@@ -68,18 +71,29 @@ class CodeWriter:
         self._per_shard = max(1, shard_bytes // (int(np.prod(index.latent_shape)) * index.dtype.itemsize))
         self._file: Any = None
         self._hash = hashlib.sha256()  # of what the file holds
+        self._beside = BesideWriter(folder, index.beside)
 
-    def add(self, codes: torch.Tensor, video: Iterable[int], start: Iterable[int], label: Iterable[int]) -> None:
-        """Append int64 codes [B, t, h, w] with, per clip, the number of its video, its first frame and its label."""
+    def add(
+        self,
+        codes: torch.Tensor,
+        video: Iterable[int],
+        start: Iterable[int],
+        label: Iterable[int],
+        beside: Mapping[str, torch.Tensor] | None = None,
+    ) -> None:
+        """Append int64 codes [B, t, h, w] with, per clip, the number of its video, its first frame and its label, and
+        what the index wants beside them, int64 [B, t, h, w] by key."""
         index = self.index
+        besides = {key: value.cpu().numpy() for key, value in (beside or {}).items()}
         if tuple(codes.shape[1:]) != tuple(index.latent_shape):
             raise ValueError(f"codes must be [B, {', '.join(map(str, index.latent_shape))}], got {list(codes.shape)}")
-        for clip in self._checked(codes):
+        for number, clip in enumerate(self._checked(codes)):
             if self._file is None or index.shards[-1]["clips"] == self._per_shard:
                 self._next_shard()
             data = clip.tobytes()
             self._file.write(data)
             self._hash.update(data)
+            self._beside.add({key: value[number] for key, value in besides.items()})
             index.shards[-1]["clips"] += 1
         index.video += [int(value) for value in video]
         index.start += [int(value) for value in start]
@@ -132,12 +146,14 @@ class CodeWriter:
 
     def _next_shard(self) -> None:
         self._finish_shard()
+        self._beside.next_shard(len(self.index.shards))
         name = f"codes_{len(self.index.shards):05d}.bin"
         self._file, self._hash = (self.folder / name).open("wb"), hashlib.sha256()
         self.index.shards.append({"file": name, "clips": 0, "sha256": ""})
 
     def _finish_shard(self) -> None:
         if self._file is not None:
+            self._beside.finish_shard()
             self._file.close()
             self._file = None
             self.index.shards[-1]["sha256"] = self._hash.hexdigest()
@@ -171,7 +187,10 @@ class CodeShards:
             )
         side = min(config.spatial_length, *self.stored[1:]) if crop else None
         self.latent_shape = (self.span, side, side) if side else (self.span, *self.stored[1:])
-        self.whole = self.latent_shape == self.stored and longest == self.stored[0]  # then nothing is drawn
+        self.texts = self._texts() if config.text_cond else None
+        self.names = self.index.videos
+        self._plain = self.latent_shape == self.stored and longest == self.stored[0]  # clips as they are stored
+        self.whole = self._plain and self.texts is None  # then nothing is drawn
         self._ends = np.cumsum([shard["clips"] for shard in self.index.shards])
         n_clips = int(self._ends[-1]) if len(self._ends) else 0
         if not n_clips:
@@ -189,6 +208,23 @@ class CodeShards:
         )  # latent frames stored before each clip, all shards together
         self._labels = np.array(self.index.label, np.int64)
         self._maps: dict[int, np.ndarray] = {}
+        clips = [shard["clips"] for shard in self.index.shards]
+        self.beside = {key: Beside(self.folder, key, facts, clips, self.stored[0], self.span)
+                       for key, facts in self.index.beside.items()}  # fmt: skip
+
+    def _texts(self) -> list[list[str]]:
+        """The captions of every video.
+
+        Raises:
+            UserError: a video has none.
+        """
+        index = self.index
+        if not index.captions or not all(index.captions[video] for video in index.video):
+            raise UserError(
+                f"{self.folder} holds no captions, or not for all videos: make the codes anew with `tats tokenize "
+                f"--text_cond`, which keeps them"
+            )
+        return index.captions
 
     def _check(self, shard: dict[str, Any], latent_frames: int) -> None:
         path = self.folder / shard["file"]
@@ -202,15 +238,18 @@ class CodeShards:
 
     def read(self, video: int, start: int, draw: np.random.Generator) -> dict[str, Any]:
         """One window, from latent frame `start` of clip `video` on: `video` int64 codes [t, h, w], `label` int, `cbox`
-        int64 [4]: first row, end row, first column, end column of the stored picture."""
+        int64 [4]: first row, end row, first column, end column of the stored picture; `text`, `stft_codes` and
+        `smap_codes` as in `read_many`."""
         batch = self.read_many(np.array([video]), np.array([start]), [draw])
-        return {"video": batch["video"][0], "label": int(batch["label"]), "cbox": batch["cbox"][0]}
+        return {name: int(value) if name == "label" else value[0] for name, value in batch.items()}
 
     def read_many(
         self, clips: np.ndarray, starts: np.ndarray | None = None, draws: Sequence[np.random.Generator] = ()
     ) -> dict[str, Any]:
         """Windows of clips int64 [B] at once, from latent frames `starts` int64 [B] on (None: 0): `video` int64 codes
-        [B, t, h, w], `label` int64 [B], `cbox` int64 [B, 4]. draws: one per clip, needed where crops are drawn."""
+        [B, t, h, w], `label` int64 [B], `cbox` int64 [B, 4]; with --text_cond `text`, of each one of its captions,
+        drawn; where there are any, `stft_codes` and `smap_codes`, int64 [B, t', h', w']. draws: one per clip, needed
+        where something is drawn."""
         (t, h, w), (_, height, width) = self.latent_shape, self.stored
         begin = np.zeros((len(clips), 3), np.int64)  # first frame, row and column of each window
         if starts is not None:
@@ -218,12 +257,19 @@ class CodeShards:
         if (h, w) != (height, width):
             begin[:, 1:] = [[draw.integers(height - h + 1), draw.integers(width - w + 1)] for draw in draws]
         codes = np.empty((len(clips), *self.latent_shape), np.int64)
+        more: dict[str, Any] = {}
+        if self.texts is not None:
+            texts = [self.texts[self.index.video[clip]] for clip in clips.tolist()]
+            more["text"] = [each[int(draw.integers(len(each)))] for each, draw in zip(texts, draws, strict=True)]
         shards = np.searchsorted(self._ends, clips, side="right")
         for shard in np.unique(shards):
             of_shard = np.flatnonzero(shards == shard)
             first = int(self._ends[shard - 1]) if shard else 0
             stored = self._map(int(shard))  # [frames, h, w]
-            if self.whole:
+            for key, part in self.beside.items():
+                read = part.read(int(shard), clips[of_shard] - first, begin[of_shard, 0])
+                more.setdefault(f"{key}_codes", read.new_empty(len(clips), *read.shape[1:]))[of_shard] = read
+            if self._plain:
                 codes[of_shard] = stored.reshape(-1, *self.stored)[clips[of_shard] - first]
                 continue
             places = self._first[clips[of_shard]] - self._first[first]
@@ -231,7 +277,7 @@ class CodeShards:
                 codes[at] = stored[place + frame : place + frame + t, row : row + h, column : column + w]
         rows, columns = begin[:, 1], begin[:, 2]
         box = torch.from_numpy(np.stack([rows, rows + h, columns, columns + w], 1))
-        return {"video": torch.from_numpy(codes), "label": torch.from_numpy(self._labels[clips]), "cbox": box}
+        return {"video": torch.from_numpy(codes), "label": torch.from_numpy(self._labels[clips]), "cbox": box, **more}
 
     def last_frames(self, clip: int, count: int) -> torch.Tensor:
         """The last latent frames of a stored clip: int64 [count, h, w]"""
@@ -279,13 +325,19 @@ class CodeFile:
         self.latent_shape = (config.clip_frames, self.side, self.side)
         self.vqgan: str | None = None
         self.label_names: list[str] = []
+        self.texts = texts_beside(self.table) if config.text_cond else None
 
     def read(self, video: int, start: int, draw: np.random.Generator) -> dict[str, Any]:
-        """One clip: `video` int64 codes [t, s, s], `cbox` int64 [4]: first row, end row, first column, end column."""
+        """One clip: `video` int64 codes [t, s, s], `cbox` int64 [4]: first row, end row, first column, end column; with
+        --text_cond `text`, one of its captions, drawn."""
         _, height, width = self.table.shape
         y = int(draw.integers(height - self.side + 1)) if height > self.side else 0
         x = int(draw.integers(width - self.side + 1)) if width > self.side else 0
-        return self.crop(video, start, y, x)
+        clip = self.crop(video, start, y, x)
+        if self.texts is not None:
+            texts = self.texts[int(self.videos[video])]
+            clip["text"] = texts[int(draw.integers(len(texts)))]
+        return clip
 
     def crop(self, video: int, start: int, y: int, x: int) -> dict[str, Any]:
         """The clip whose crop begins at row y and column x."""

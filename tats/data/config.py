@@ -36,8 +36,8 @@ class DataConfig:
         None, "with --vtokens on shards: latent frames of a window, cut from a stored clip at random; none: all of it"
     )
     stft_data: bool = arg(False, "videos with their sound as STFT: --data_path holds stft/ and video/")
-    text_cond: bool = arg(False, "clips carry their text: captions.json of a folder, text file of an HDF5 file")
-    text_path: str | None = arg(None, "JSON file with the texts of rendered MUGEN videos")
+    text_cond: bool = arg(False, "clips carry their text: captions.json or .csv of a split, text file of an HDF5 file")
+    text_path: str | None = arg(None, "file with the texts of both splits: JSON, CSV, or MUGEN's own JSON")
     smap_cond: int = arg(0, "number of classes of the semantic maps that clips carry; 0: none")
     smap_only: bool = arg(False, "the semantic maps are the video")
     smap_path: str | None = arg(None, "folder or HDF5 file with the semantic maps, laid out as --data_path")

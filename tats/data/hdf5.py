@@ -104,7 +104,7 @@ class VideoFile:
         self.videos = long_enough(self.table, config.span)
         self.starts = self.table.lengths[self.videos] - config.span + 1
         self.clips = np.ones(len(self.videos), np.int64)
-        self.texts = self._texts() if config.text_cond else None
+        self.texts = texts_beside(self.table) if config.text_cond else None
         self.maps = self._maps(split) if config.smap_cond else None
 
     def read(self, video: int, start: int, draw: np.random.Generator) -> dict[str, Any]:
@@ -126,20 +126,6 @@ class VideoFile:
             clip["text"] = choice[int(draw.integers(len(choice)))]
         return clip
 
-    def _texts(self) -> list[list[str]]:
-        path = self.table.path.parent / f"{self.table.split}_text_description.txt"
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"--text_cond needs {path}: {error}") from error
-        if len(lines) != len(self.table.first):
-            raise UserError(f"{path} has {len(lines)} lines for {len(self.table.first)} videos; one line per video")
-        texts = [[text for text in line.split("\t") if text.strip()] for line in lines]
-        empty = [i + 1 for i, found in enumerate(texts) if not found]
-        if empty:
-            raise UserError(f"{path}: line {empty[0]} has no text ({len(empty)} such lines)")
-        return texts
-
     def _maps(self, split: str) -> Table:
         if self.config.smap_path is None:
             raise UserError("--smap_cond on an HDF5 file needs --smap_path, the HDF5 file of the semantic maps")
@@ -149,6 +135,35 @@ class VideoFile:
                 f"{self.config.smap_path} and {self.config.data_path} do not hold the same videos in {split}"
             )
         return maps
+
+
+def texts_beside(table: Table) -> list[list[str]]:
+    """The captions of every video of a table, one or more.
+
+    Raises:
+        UserError: the file beside it is missing, or has no text for a video.
+    """
+    path = table.path.parent / f"{table.split}_text_description.txt"
+    texts = read_descriptions(path)
+    if len(texts) != len(table.first):
+        raise UserError(f"{path} has {len(texts)} lines for {len(table.first)} videos; one line per video")
+    empty = [i + 1 for i, found in enumerate(texts) if not found]
+    if empty:
+        raise UserError(f"{path}: line {empty[0]} has no text ({len(empty)} such lines)")
+    return texts
+
+
+def read_descriptions(path: Path) -> list[list[str]]:
+    """The captions beside an HDF5 file, one list per line: as many lines as videos, captions separated by tabs.
+
+    Raises:
+        UserError: the file can't be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--text_cond needs {path}: {error}") from error
+    return [[text for text in line.split("\t") if text.strip()] for line in lines]
 
 
 def long_enough(table: Table, span: int) -> np.ndarray:

@@ -14,11 +14,10 @@ from typing import Any
 from torch import Tensor
 
 from tats.flags import UserError, existing_path
-from tats.gpt.bpe import ClipBPE, clean, rows_of
+from tats.gpt.bpe import ClipBPE, byte_letters, clean, rows_of
 
-PAD, START, END = "<pad>", "<start>", "<end>"  # ids 0, 1 and 2
-BYTES = 256  # every text can be spelled in bytes, so no caption meets an unknown id
-SMALLEST = BYTES + 3
+SPECIAL = ("<pad>", "<start>", "<end>")  # ids 0, 1 and 2; none of them can be spelled
+SMALLEST = len(SPECIAL) + 256  # every text can be spelled in bytes, so no caption meets an unknown id
 
 
 class CaptionBPE:
@@ -29,9 +28,7 @@ class CaptionBPE:
 
     def __init__(self, text: str, source: str = "the vocabulary of texts"):
         self.json = text
-        _check(text, source)
-        self._tokenizer = _library().Tokenizer.from_str(text)
-        self._tokenizer.encode_special_tokens = True  # "<end>" in a caption is five characters and no end
+        self._tokenizer = _tokenizer(_library().models.BPE(*_read(text, source)))
         self._ids = lru_cache(maxsize=1 << 16)(lambda each: tuple(self._tokenizer.encode(each).ids))
 
     def __len__(self) -> int:
@@ -70,15 +67,12 @@ def train(captions: Iterable[str], size: int) -> CaptionBPE:
     if size < SMALLEST:
         raise UserError(f"a vocabulary of {size} ids is too small: {SMALLEST} are the bytes, start, end and padding")
     library = _library()
-    tokenizer = library.Tokenizer(library.models.BPE())
-    tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=True)
-    tokenizer.decoder = library.decoders.ByteLevel()
-    alphabet = sorted(library.pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = _tokenizer(library.models.BPE())
     trainer = library.trainers.BpeTrainer(
         vocab_size=size,
         min_frequency=2,
-        special_tokens=[PAD, START, END],
-        initial_alphabet=alphabet,
+        special_tokens=list(SPECIAL),
+        initial_alphabet=sorted(byte_letters().values()),
         show_progress=False,
     )
     tokenizer.train_from_iterator((clean(caption) for caption in captions), trainer)
@@ -102,22 +96,36 @@ def of_checkpoint(text: str) -> CaptionBPE:
     return CaptionBPE(text)
 
 
-def _check(text: str, source: str) -> None:
-    """Raise `UserError` unless the text is a vocabulary of this kind, so that the library can read it."""
+def _tokenizer(model: Any) -> Any:
+    """Byte pairs in words, as `train` makes them, around a model of the library."""
+    library = _library()
+    tokenizer = library.Tokenizer(model)
+    tokenizer.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=True)
+    tokenizer.decoder = library.decoders.ByteLevel()
+    return tokenizer
+
+
+def _read(text: str, source: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Ids and pairs of a vocabulary; nothing else of the text counts.
+
+    Raises:
+        UserError: it is no vocabulary of this kind; the library would end with an error of its own.
+    """
     wrong = f"{source}: not a vocabulary of `tats bpe`"
     try:
-        model: Any = json.loads(text)["model"]
-        ids, merges = (
-            model["vocab"],
-            [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]],
-        )
-        known = all(len(merge) == 2 and {*merge, "".join(merge)} <= ids.keys() for merge in merges)
-        first = [ids.get(name) for name in (PAD, START, END)]
-        whole = sorted(ids.values()) == list(range(len(ids)))
-    except (ValueError, KeyError, TypeError, AttributeError, IndexError) as error:
+        content: Any = json.loads(text)
+        model, words = content["model"], content["pre_tokenizer"]["type"]
+        ids = {str(word): int(number) for word, number in model["vocab"].items()}
+        merges = [tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in model["merges"]]
+        known = all(len(pair) == 2 and {*pair, "".join(pair)} <= ids.keys() for pair in merges)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{wrong} ({' '.join(str(error).split())})") from None
-    if model.get("type") != "BPE" or first != [0, 1, 2] or not known or not whole:
-        raise UserError(f"{wrong}: ids 0, 1, 2 for {PAD}, {START}, {END}, then bytes, then pairs of what is there")
+    whole = sorted(ids.values()) == list(range(len(ids))) and {*byte_letters().values()} <= ids.keys()
+    if (model.get("type"), words) != ("BPE", "ByteLevel") or not (known and whole):
+        raise UserError(f"{wrong}: it must hold all bytes, and pairs of what is there")
+    if [ids.get(name) for name in SPECIAL] != [0, 1, 2]:
+        raise UserError(f"{wrong}: {', '.join(SPECIAL)} must have the ids 0, 1 and 2")
+    return ids, [(first, second) for first, second in merges]
 
 
 def _library() -> Any:

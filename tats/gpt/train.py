@@ -4,7 +4,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
@@ -12,6 +11,8 @@ from torch import Tensor, nn
 from tats.callbacks import over_processes
 from tats.flags import UserError, to_dict
 from tats.gpt.condition import GIVEN, condition
+from tats.gpt.disturbed import at_random, own_draws
+from tats.gpt.dropout import leave_out
 from tats.gpt.model import GPT
 from tats.gpt.muon import MuonAdamW, muon_groups
 from tats.gpt.objective import accuracy, crop_places, loss, new_codes, predict
@@ -48,7 +49,7 @@ class GPTTraining(pl.LightningModule):
     learning_rate: the one that is used (see `train_config.learning_rate` for the rule). vqgan: turns batches of videos
     into codes; None: batches hold codes. sound_vqgan, smap_vqgan: the same for sounds and semantic maps, where they are
     the condition. text_tokens: turns a list of texts into ids [B, n]. extra: plain values stored beside the model in
-    checkpoints. seed: of the codes that `pkeep` replaces.
+    checkpoints. seed: of the codes that stand in for others (`--pkeep`, `--own_codes`).
     """
 
     def __init__(
@@ -89,9 +90,14 @@ class GPTTraining(pl.LightningModule):
         return codes[:, :: self.gpt.config.stride]
 
     def condition(self, batch: Mapping[str, Any]) -> Tensor:
-        """int64 [B, n_cond]: what the batch holds for the condition of this model."""
-        given = {GIVEN[key]: self._given(key, batch) for key in self.gpt.config.keys}
-        return condition(self.gpt.config, len(batch["video"]), **given, device=batch["video"].device)
+        """int64 [B, n_cond]: what the batch holds for the condition of this model; in training some clips lose it."""
+        given, config = {GIVEN[key]: self._given(key, batch) for key in self.gpt.config.keys}, self.config
+        cond = condition(self.gpt.config, len(batch["video"]), **given, device=batch["video"].device)
+        if not (self.training and self.gpt.config.empty):
+            return cond
+        clips = batch["index"].tolist() if "index" in batch else range(len(cond))
+        shares = config.cond_dropout, config.cond_dropout_parts
+        return leave_out(self.gpt.config, cond, clips, self.seed, self.global_step, *shares)
 
     def _given(self, key: str, batch: Mapping[str, Any]) -> Tensor:
         """What a batch holds for one part of the condition: class ids [B], ids of texts [B, n], codes [B, t, h, w]."""
@@ -130,7 +136,7 @@ class GPTTraining(pl.LightningModule):
             if box is None:
                 box = torch.tensor([[0, codes.shape[2], 0, codes.shape[3]]], device=codes.device)
             places = crop_places(codes.shape[1:], box)
-        keep, random = self.replaced(batch, codes) if self.training and self.config.pkeep < 1 else (None, None)
+        keep, random = self.disturbed(batch, cond, codes, places) if self.training else (None, None)
         forward = self.compiled[0] if self.compiled else None
         logits, target = predict(self.gpt, cond, codes, forward=forward, places=places, keep=keep, random=random)
         if self.config.loss_on == "new":
@@ -139,18 +145,22 @@ class GPTTraining(pl.LightningModule):
         acc1, acc5 = accuracy(logits.detach(), target)
         return loss(logits, target), acc1, acc5, codes
 
-    def replaced(self, batch: Mapping[str, Tensor], codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Which codes stay as they are, and what stands in for the others: bool and int64, each [B, t*h*w].
+    def disturbed(
+        self, batch: Mapping[str, Tensor], cond: Tensor, codes: Tensor, places: Tensor | None
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """Which codes the model sees as they are, and ids for the others: bool and int64, each [B, t*h*w]; None: all.
 
-        Depends on the seed, the step and the clip alone, so that resuming and other splits of a batch change nothing.
+        See `tats.gpt.disturbed`.
         """
-        clips = batch["index"].tolist() if "index" in batch else range(len(codes))
-        rows, n = [], codes[0].numel()
-        for clip in clips:
-            numbers = np.random.Generator(np.random.Philox(key=[self.seed, self.global_step], counter=[0, 0, 0, clip]))
-            rows.append((numbers.random(n) < self.config.pkeep, numbers.integers(self.gpt.config.vocabulary, size=n)))
-        keep, random = (torch.from_numpy(np.stack(column)).to(codes.device) for column in zip(*rows))
-        return keep, random
+        config, gpt, keep, ids = self.config, self.gpt, None, None
+        clips = batch["index"].tolist() if "index" in batch else list(range(len(codes)))
+        if config.own_codes:
+            keep, ids = own_draws(gpt, config.own_codes, cond, codes, clips, self.seed, self.global_step, places)
+        if config.pkeep < 1:
+            stays, others = at_random(gpt, config.pkeep, clips, codes[0].numel(), self.seed, self.global_step)
+            stays, others = stays.to(codes.device), others.to(codes.device)
+            keep, ids = (stays, others) if keep is None else (keep & stays, torch.where(stays, ids, others))
+        return keep, ids
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         """Prepared frames become video here, on the device."""

@@ -28,6 +28,13 @@ class GPTTrainConfig:
     )
     weight_decay: float = arg(0.01, "decay of the weights of linear layers")
     pkeep: float = arg(1.0, "share of codes that the model sees as they are; the others are replaced at random")
+    own_codes: float = arg(0.0, "share of windows in which the model sees what it draws itself in place of the codes")
+    cond_dropout: float = arg(
+        0.0, "share of clips that lose their condition, so that sampling can be guided by it (--cfg_scale)"
+    )
+    cond_dropout_parts: float = arg(
+        0.0, "of several conditions: share of clips that each of them by itself is left out of"
+    )
     loss_on: str = arg("new", "codes that count in a model that fills in frames: those between, or all", ["new", "all"])
     vocab_size: int | None = arg(None, "size of the codebook; where it differs, the VQGAN's counts")
     bpe_path: str | None = arg(
@@ -53,6 +60,11 @@ class GPTTrainConfig:
             raise UserError(
                 f"--text_len counts tokens, the start and the end of a text too: 3 or more, got {self.text_len}"
             )
+        if not 0 <= self.own_codes <= 1:
+            raise UserError(f"--own_codes is a share from 0 to 1, got {self.own_codes}")
+        for name in ("cond_dropout", "cond_dropout_parts"):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"--{name} is a share from 0 to below 1, got {getattr(self, name)}")
         if self.warmup_steps < 0:
             raise UserError(f"--warmup_steps counts optimizer steps, got {self.warmup_steps}")
         for name in ("base_lr", "lr"):

@@ -64,14 +64,54 @@ def test_replaced_codes_depend_on_the_clip_and_not_on_the_batch(monkeypatch):
     gpt = tiny_gpt()
     module, batch = module_of(gpt, pkeep=0.7), batch_of(gpt, n=40)
     monkeypatch.setattr(GPTTraining, "global_step", 5)
-    keep, random = module.replaced(batch, batch["video"])
-    part = {name: value[7:9] for name, value in batch.items()}
-    keep_part, random_part = module.replaced(part, part["video"])
+    keep, random = disturbed(module, batch)
+    keep_part, random_part = disturbed(module, {name: value[7:9] for name, value in batch.items()})
     assert torch.equal(keep[7:9], keep_part) and torch.equal(random[7:9], random_part)
     assert abs(keep.double().mean() - 0.7) < 4 * math.sqrt(0.21 / keep.numel())
     assert random.min() >= 0 and random.max() < gpt.config.vocabulary and random.unique().numel() > 30
     module.eval()
     assert torch.equal(module.step(batch)[0], module_of(gpt).step(batch)[0])
+
+
+def disturbed(module, batch):
+    return module.disturbed(batch, module.condition(batch), batch["video"], None)
+
+
+def test_own_codes_are_drawn_from_what_the_model_says_behind_the_true_ones(monkeypatch):
+    gpt = tiny_gpt((2, 2, 2))
+    module, batch = module_of(gpt, own_codes=0.6), batch_of(gpt, n=2000)
+    batch["video"], batch["label"] = batch["video"][:1].expand(2000, -1, -1, -1), batch["label"] * 0  # all alike
+    monkeypatch.setattr(GPTTraining, "global_step", 3)
+    keep, ids = disturbed(module, batch)
+    assert torch.equal(keep.all(1), keep.any(1))  # whole windows
+    gone = ~keep[:, 0]
+    assert abs(gone.double().mean() - 0.6) < 4 * math.sqrt(0.24 / 2000)
+    assert torch.equal(ids[~gone], batch["video"].flatten(1)[~gone] + gpt.config.code_offset)
+    logits, _ = predict(gpt, module.condition(batch)[:1], batch["video"][:1])
+    shares = logits[0, :, gpt.config.code_offset :].softmax(-1).detach()  # [8, n_codes]
+    counts = torch.stack(
+        [torch.bincount(c, minlength=len(s)) for c, s in zip(ids[gone].T - gpt.config.code_offset, shares)]
+    )
+    expected = shares * gone.sum()
+    squares = ((counts - expected) ** 2 / expected).sum(1)  # chi square, n_codes - 1 degrees of freedom
+    free = shares.shape[1] - 1
+    assert (squares < free + 5 * math.sqrt(2 * free)).all(), squares
+    part = {name: value[7:9] for name, value in batch.items()}
+    assert torch.equal(disturbed(module, part)[1], ids[7:9])
+
+
+def test_own_codes_leave_anchors_and_targets_alone():
+    gpt = tiny_gpt(n_unmasked=4)
+    module, batch = module_of(gpt, own_codes=1.0, pkeep=0.999), batch_of(gpt, n=30)
+    keep, ids = disturbed(module, batch)
+    assert not keep[:, 4:-4].any() and keep[:, :4].float().mean() > 0.9 and keep[:, -4:].float().mean() > 0.9
+    module.train()
+    value = module.step(batch)[0]
+    logits, target = predict(gpt, module.condition(batch), batch["video"], keep=keep, random=ids)
+    assert torch.allclose(value, loss(logits[:, 4:-4], target[:, 4:-4]))
+    assert torch.equal(target, batch["video"].flatten(1) + gpt.config.code_offset)
+    with pytest.raises(UserError, match="share from 0 to 1"):
+        GPTTrainConfig(own_codes=1.5)
 
 
 def test_every_nth_latent_frame_of_a_clip_is_kept():

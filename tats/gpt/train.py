@@ -159,7 +159,8 @@ class GPTTraining(pl.LightningModule):
         if config.pkeep < 1:
             stays, others = at_random(gpt, config.pkeep, clips, codes[0].numel(), self.seed, self.global_step)
             stays, others = stays.to(codes.device), others.to(codes.device)
-            keep, ids = (stays, others) if keep is None else (keep & stays, torch.where(stays, ids, others))
+            ids = others if ids is None else torch.where(stays, ids, others)
+            keep = stays if keep is None else keep & stays
         return keep, ids
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:

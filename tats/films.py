@@ -15,9 +15,10 @@ from torch import Tensor
 from tats import output
 from tats.codes_file import Video
 from tats.gpt.sample_config import KINDS, OutputConfig
-from tats.media import VideoWriter
+from tats.media import FILMS, Sound, VideoWriter
 from tats.video import grid, to_frames
 
+Heard = Callable[[Video], tuple[float, Sound]]  # frames per second of a video, and its sound
 Mark = Callable[[Tensor, int], Tensor]  # frames uint8 [B, n, H, W, C], number of the first of them -> the same
 
 
@@ -26,7 +27,7 @@ class Films:
 
     wanted: the flags. name: of the run, stands in the names of files. videos: all of the run. frames: T, of every
     video. otherwise: something else is made of them, so no files unless asked for. mark: draws something into the
-    frames of the films, not into those of the array.
+    frames of the films, not into those of the array. heard: the rate and the sound of every film; grids have none.
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class Films:
         *,
         otherwise: bool = False,
         mark: Mark | None = None,
+        heard: Heard | None = None,
     ):
-        self.save, self.fps, self.mark = Path(wanted.save), wanted.fps, mark
-        self.folder = self.save / "videos" / wanted.dataset / name
+        self.save, self.fps, self.mark, self.heard = Path(wanted.save), wanted.fps, mark, heard
+        self.folder = folder_of(wanted, name)
         self.kinds = wanted.kinds(otherwise or wanted.save_arrays)
         self.row = {video.index: row for row, video in enumerate(videos)}
         self.array: ArrayFile | None = None
@@ -70,7 +72,7 @@ class Films:
         """Write what is lacking of a batch of videos, as their pieces [B, C, n, H, W] come."""
         with ExitStack() as open_files:
             writers = [
-                (n, open_files.enter_context(self._writer(self.path(video, kind))))
+                (n, open_files.enter_context(self._writer(self.path(video, kind), video)))
                 for n, video in enumerate(batch)
                 for kind in self.kinds
                 if not self.path(video, kind).exists()
@@ -97,15 +99,23 @@ class Films:
             of = "" if batch[n].name is None else f", {batch[n].name}"
             print(f"{self.path(batch[n], self.kinds[0]).name}: seed {batch[n].seed}{of}, {done} frames", flush=True)
 
-    def _writer(self, path: Path) -> VideoWriter:
-        """The writer of a file; what a killed run has left of it goes away."""
+    def _writer(self, path: Path, video: Video | None = None) -> VideoWriter:
+        """The writer of a file, of a video or of a grid; what a killed run has left of it goes away."""
         for part in path.parent.glob(f".{glob.escape(path.name)}.*.part"):
             shutil.rmtree(part) if part.is_dir() else part.unlink()
-        return VideoWriter(path, self.fps)
+        if self.heard is None or video is None:
+            return VideoWriter(path, self.fps)
+        fps, sound = self.heard(video)
+        return VideoWriter(path, fps, sound=sound if path.suffix in FILMS else None)
 
     def finish(self) -> Path | None:
         """Give the array its name, once all videos are in it; returns the file."""
         return self.array.finish() if self.array is not None else None
+
+
+def folder_of(wanted: OutputConfig, name: str) -> Path:
+    """The folder that receives the films of a run of this name."""
+    return Path(wanted.save) / "videos" / wanted.dataset / name
 
 
 class ArrayFile:

@@ -11,7 +11,7 @@ from torch import Tensor
 from tats import sampling
 from tats.codes_file import Journal, Video
 from tats.continuation import Continuation
-from tats.films import Films
+from tats.films import Films, Heard
 from tats.flags import UserError
 from tats.judging import Judge, score
 from tats.output import Store
@@ -30,6 +30,7 @@ class Film:
     keep: of (finished, given) latent frames of so many videos, those that must be handed back as known when a stopped
     run goes on.
     given: what the videos go on from, if anything. judge: what scores the videos once all codes are there, if asked.
+    heard: the rate and the sound of every video, if they have any.
     """
 
     total: int
@@ -37,6 +38,7 @@ class Film:
     keep: Callable[[int, int, int], range]
     given: Continuation | None = None
     judge: Judge | None = None
+    heard: Heard | None = None
 
 
 def latent_length(frames: int | None, sample_length: int, vqgan: VQGAN, step: int | None = None) -> int:
@@ -82,7 +84,7 @@ def make_films(args: Any, store: Store, vqgan: VQGAN, videos: list[Video], name:
         sampling.say(f"group normalisation: the video has a seam every {vqgan.latent_shape[0]} latent frames")
     device = next(vqgan.parameters()).device
     frames = film.total * vqgan.config.downsample[0]
-    films = Films(wanted, name, videos, frames, mark=None if film.given is None else film.given.mark)
+    films = Films(wanted, name, videos, frames, mark=None if film.given is None else film.given.mark, heard=film.heard)
     sampling.say(f"videos: {films.folder if films.kinds else films.save}")
     try:
         for batch in open_batches(store, videos, wanted.batch_size):

@@ -34,7 +34,8 @@ REPRODUCIBLE = {"bf": "0", "x264-params": "rc-lookahead=0:sync-lookahead=0:mbtre
 """x264 looking ahead gives other bytes now and then for the same small pictures; without it, it never did."""
 
 Sound = tuple[Any, int]
-"""Samples in [-1, 1], float [n] or [n, channels] (array or tensor), and their rate in hertz."""
+"""Samples in [-1, 1], float [n] or [n, channels] (array or tensor), or an iterator of pieces of them, and their rate in
+hertz."""
 
 
 class VideoWriter:
@@ -171,7 +172,7 @@ class _Film:
     ):
         self.path, self.container, self.rate = path, container, Fraction(fps).limit_denominator(1001)
         self.pix_fmt, self.options = pix_fmt, options
-        self.sound = None if sound is None else _samples(sound)
+        self.sound = None if sound is None else _Samples(sound)
         self.count = self.heard = 0  # frames and samples written
         self.file: Any = None
 
@@ -199,9 +200,8 @@ class _Film:
         self.video.codec_context.time_base = 1 / self.rate
         self.video.thread_count = 1  # more threads cut the picture differently
         if self.sound is not None:
-            samples, rate = self.sound
-            layout = "mono" if len(samples) == 1 else "stereo"
-            self.audio = self.file.add_stream("aac", rate=rate, layout=layout, options={"b": "96k"})
+            layout = "mono" if self.sound.channels == 1 else "stereo"
+            self.audio = self.file.add_stream("aac", rate=self.sound.rate, layout=layout, options={"b": "96k"})
 
     def _sound_until(self, seconds: Fraction) -> None:
         """Write the sound up to a time, so that both tracks grow together."""
@@ -209,14 +209,13 @@ class _Film:
 
         if self.sound is None:
             return
-        samples, rate = self.sound
-        end = min(round(seconds * rate), samples.shape[1])
-        if end > self.heard:
-            part = np.ascontiguousarray(samples[:, self.heard : end])
+        rate = self.sound.rate
+        part = self.sound.take(round(seconds * rate) - self.heard)  # [channels, n]
+        if part.shape[1]:
             frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=self.audio.layout.name)
             frame.sample_rate, frame.time_base, frame.pts = rate, Fraction(1, rate), self.heard
             self.file.mux(self.audio.encode(frame))
-            self.heard = end
+            self.heard += part.shape[1]
 
     def finish(self) -> None:
         self.file.mux(self.video.encode(None))
@@ -291,16 +290,35 @@ def _frames(piece: Any) -> NDArray[np.uint8]:
     return np.broadcast_to(frames, (*frames.shape[:3], 3))
 
 
-def _samples(sound: Sound) -> tuple[NDArray[np.float32], int]:
-    """Sound -> float32 [channels, n] in [-1, 1] at a rate that AAC has."""
-    values, rate = sound
+class _Samples:
+    """A sound, given at once or in pieces, that is taken from its front; `rate` is one that AAC has."""
+
+    def __init__(self, sound: Sound):
+        values, self.rate = sound
+        if self.rate not in AAC_RATES:
+            raise UserError(f"AAC has no rate of {self.rate} Hz. Use one of {', '.join(map(str, AAC_RATES))}.")
+        self._pieces = iter([values] if hasattr(values, "__array__") or isinstance(values, list | tuple) else values)
+        self._held = _planes(next(self._pieces, np.zeros(0)))
+        self.channels = len(self._held)
+
+    def take(self, n: int) -> NDArray[np.float32]:
+        """The next n samples, fewer where the sound ends: float32 [channels, n]."""
+        parts, count = [self._held], self._held.shape[1]
+        while count < n and (piece := next(self._pieces, None)) is not None:
+            parts.append(_planes(piece))
+            count += parts[-1].shape[1]
+        whole = np.concatenate(parts, 1) if len(parts) > 1 else self._held
+        self._held = whole[:, n:]
+        return np.ascontiguousarray(whole[:, :n])
+
+
+def _planes(values: Any) -> NDArray[np.float32]:
+    """Samples float [n] or [n, channels] -> float32 [channels, n] in [-1, 1]."""
     samples = np.asarray(values, np.float32)
     samples = samples[None] if samples.ndim == 1 else samples.T
     if samples.ndim != 2 or len(samples) not in (1, 2):
         raise ValueError(f"sound must be float [n], [n, 1] or [n, 2], got {list(np.shape(values))}")
-    if rate not in AAC_RATES:
-        raise UserError(f"AAC has no rate of {rate} Hz. Use one of {', '.join(map(str, AAC_RATES))}.")
-    return np.clip(samples, -1, 1), rate
+    return np.clip(samples, -1, 1)
 
 
 def _decode_frames(path: Path) -> Iterator[NDArray[Any]]:

@@ -13,12 +13,14 @@ import os
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 
 from tats.codes_file import Journal, Row, Video, read_codes, write_codes
 from tats.flags import UserError
+from tats.launched import launched
+from tats.plain import read_json
 
 FORMAT = 1
 
@@ -61,7 +63,14 @@ class Store:
         self.codes = Codes()
         self.scores: dict[str, Any] | None = None  # of an earlier call
         self.scored = 0  # how many videos they are of
+        self.lock: TextIO | None = None  # of the one process of several that ends the run
+        self.manifest_at = 0  # when the manifest was written that was there at first
         self._compare()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """See what is there, also of other processes that write into the same folder."""
+        self.codes.rows.clear()
         for path in sorted(self.folder.glob("codes*.npz")):
             self._add_rows(read_codes(path))
 
@@ -119,21 +128,25 @@ class Store:
         about = {"format": FORMAT, "settings": self.settings, **self.about, "videos": entries}
         if scores is not None:
             about["scores"] = dict(scores)
-        part = self.folder / "manifest.json.part"
+        part = self.folder / f"manifest.json.part{launched().rank or ''}"
         part.write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
         os.replace(part, self.folder / "manifest.json")
 
     def _compare(self) -> None:
         """Refuse a folder whose videos were made in another way."""
         path = self.folder / "manifest.json"
+        codes = any(self.folder.glob("codes*.npz")) or self.begun()  # before the manifest, which others write first
         if not path.exists():
-            if any(self.folder.glob("codes*.npz")) or self.begun():
+            if codes:
                 raise UserError(f"{self.folder} holds codes without a manifest.json: give another --save")
             return
+        self.manifest_at = path.stat().st_mtime_ns
         try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
+            manifest = read_json(path)
             before, self.scores, self.scored = manifest["settings"], manifest.get("scores"), len(manifest["videos"])
-        except (json.JSONDecodeError, KeyError, UnicodeDecodeError):
+            if not isinstance(before, dict):
+                raise TypeError("settings are names with values")
+        except (UserError, KeyError, TypeError, AttributeError):
             raise UserError(f"{path} is damaged: delete it with the codes beside it, or give another --save") from None
         changed = [
             f"{name} {before.get(name)!r} then, {self.settings.get(name)!r} now"
@@ -166,10 +179,10 @@ def run_name(top_k: int | None, top_p: float | None, run: int, prefix: str = "")
     return f"{prefix}topp{1.0 if top_p is None else top_p:.2f}_topk{top_k or 0}_run{run}"
 
 
-def video_name(video: Video) -> str:
-    """The published name of a video, without suffix."""
+def video_name(video: Video, kind: str = "generation") -> str:
+    """The published name of a video, without suffix. kind: what it is, `generation`, `groundtruth` or `source`."""
     between = "" if video.name is None else f"{video.name}_".replace("/", "_")
-    return f"generation_{between}{video.index}"
+    return f"{kind}_{between}{video.index}"
 
 
 def versions() -> dict[str, str]:

@@ -8,6 +8,7 @@ file begin with. What is missing there (a sound that begins later, a gap) is sil
 """
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +41,58 @@ def read_sound(path: str | Path, rate: int) -> NDArray[np.float32]:
     return np.concatenate([np.zeros(0, np.float32), *sound_pieces(path, rate)])
 
 
-def sound_pieces(path: str | Path, rate: int) -> Iterator[NDArray[np.float32]]:
-    """As `read_sound`, in pieces float32 [n] of a few seconds or less."""
+def sound_pieces(
+    path: str | Path, rate: int, start: float = 0.0, seconds: float | None = None
+) -> Iterator[NDArray[np.float32]]:
+    """As `read_sound`, in pieces float32 [n] of a few seconds or less: `seconds` of it (None: all) from `start` on, as
+    far as there is sound."""
+    if not Path(path).is_file():
+        raise SoundError(f"{path} is a folder." if Path(path).is_dir() else f"{path} does not exist.")
+    first = round(start * rate)
+    last = None if seconds is None else first + round(seconds * rate)
+    place = 0
+    for piece in _whole(Path(path), rate):
+        cut = piece[max(first - place, 0) : None if last is None else max(last - place, 0)]
+        place += len(piece)
+        if len(cut):
+            yield cut
+        if last is not None and place >= last:
+            return
+
+
+def sound_of(video: str | Path) -> Path:
+    """The file that the sound of a video is read from: one of the same name beside it, else the video itself."""
+    found = [Path(video).with_suffix(suffix) for suffix in BESIDE]
+    return next((path for path in found if path.is_file()), Path(video))
+
+
+def native_rate(path: str | Path) -> int:
+    """The sampling rate of a file's sound in hertz.
+
+    Raises:
+        SoundError: as `read_sound`.
+    """
+    with _opened(Path(path)) as file:
+        return int(file.streams.audio[0].rate)
+
+
+def _whole(path: Path, rate: int) -> Iterator[NDArray[np.float32]]:
+    """All samples from time 0 on, in pieces."""
+    with _opened(path) as file:
+        yield from _gathered(_placed(_resampled(file, rate), rate, _begin(file)))
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """The container of a file that has sound; what FFmpeg says inside becomes a `SoundError` that names the file."""
     import av
     from av.error import FFmpegError
 
-    if not Path(path).is_file():
-        raise SoundError(f"{path} is a folder." if Path(path).is_dir() else f"{path} does not exist.")
     try:
         with av.open(str(path)) as file:
             if not file.streams.audio:
                 raise NoSound("has no audio track. Give a file with sound.")
-            yield from _gathered(_placed(_resampled(file, rate), rate, _begin(file)))
+            yield file
     except (FFmpegError, OSError) as error:
         raise SoundError(f"{path} cannot be read: {error.strerror or error}.") from error
     except SoundError as error:

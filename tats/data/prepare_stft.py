@@ -19,7 +19,7 @@ from tats.data.pool import each
 from tats.data.spectrogram import RATE, SETTINGS, SIZE, spectrogram
 from tats.flags import UserError, new_folder
 from tats.reader import ReadError, frame_times
-from tats.sound import BESIDE, NoSound, SoundError, sound_pieces
+from tats.sound import BESIDE, NoSound, SoundError, sound_of, sound_pieces
 
 SPLITS = ("train", "test")
 ABOUT = "spectrogram.json"  # beside the splits: what the pictures were made with
@@ -27,10 +27,10 @@ ABOUT = "spectrogram.json"  # beside the splits: what the pictures were made wit
 
 @dataclass(frozen=True)
 class Job:
-    """One video, the file its sound is read from (None: the video itself), and the file that is made."""
+    """One video, the file its sound is read from, and the file that is made."""
 
     video: Path
-    sound: Path | None
+    sound: Path
     out: Path
 
     def __str__(self) -> str:
@@ -78,7 +78,7 @@ def prepare_stft(data_path: str, out: str | None = None, workers: int | None = N
 
 def _make_split(videos: Path, out: Path, names: Sequence[str], workers: int | None) -> None:
     """The spectrograms of one split, and lines about what was left out."""
-    jobs = [Job(videos / name, beside(videos / name), (out / name).with_suffix(".npy")) for name in names]
+    jobs = [Job(videos / name, sound_of(videos / name), (out / name).with_suffix(".npy")) for name in names]
     twice = [job.video.name for job, other in pairwise(sorted(jobs, key=lambda job: job.out)) if job.out == other.out]
     if twice:
         raise UserError(f"{videos}: files that differ by their suffix alone would share a spectrogram: {named(twice)}")
@@ -103,7 +103,7 @@ def make(job: Job) -> Made:
         part = job.out.with_name(f".{job.out.name}.{os.getpid()}.part")
         job.out.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _write(part, spectrogram(sound_pieces(job.sound or job.video, RATE), times), len(times) - 1)
+            _write(part, spectrogram(sound_pieces(job.sound, RATE), times), len(times) - 1)
             os.replace(part, job.out)
         finally:
             part.unlink(missing_ok=True)
@@ -128,13 +128,7 @@ def is_made(job: Job) -> bool:
     if not job.out.exists():
         return False
     made = job.out.stat().st_mtime_ns
-    return all(made >= path.stat().st_mtime_ns for path in (job.video, job.sound) if path is not None)
-
-
-def beside(video: Path) -> Path | None:
-    """The sound file of the same name beside a video, if there is one."""
-    found = [video.with_suffix(suffix) for suffix in BESIDE]
-    return next((path for path in found if path.is_file()), None)
+    return all(made >= path.stat().st_mtime_ns for path in (job.video, job.sound))
 
 
 def _claim(folder: Path) -> None:

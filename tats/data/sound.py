@@ -83,9 +83,16 @@ class SoundVideos:
 
         `--sample_every_n_frames` thins out the video and not the sound, as published.
         """
-        row, sound = self._kept[video]
-        clip = self.videos.read(row, start, draw)
-        return clip | {"stft": _clip(self.sounds / sound, start, self.span), "path": str(self.videos.path(row))}
+        clip = self.videos.read(self._kept[video][0], start, draw)
+        return clip | {"stft": self.hear(video, start), "path": str(self.path(video))}
+
+    def hear(self, video: int, start: int) -> Tensor:
+        """The sound of one clip alone: float [1, n, 64, 16] in [-1, 1]."""
+        return _clip(self.sounds / self._kept[video][1], start, self.span)
+
+    def path(self, video: int) -> Path:
+        """The file of one video."""
+        return self.videos.path(self._kept[video][0])
 
 
 class Sounds:

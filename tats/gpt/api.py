@@ -5,7 +5,7 @@ Common arguments of all functions here:
 seeds: one number per video; a video depends on its seed (and its condition and settings) alone.
 label / text / sound / smap: the condition the transformer was trained with, `tats.gpt.condition` says in which forms.
     Sounds and maps longer than one window are cut: every window takes what belongs to its frames. Of one window, they
-    hold for all.
+    hold for all. Given as [B, n, t, h, w], they are those of the windows that begin at latent frame 0, 1, ..., n - 1.
 cfg_scale: guidance by the condition (`tats.gpt.guidance`), of transformers trained with --cond_dropout; 1: none, 0: the
     condition does not count. Top-k, top-p and temperature come after it.
 top_k, top_p, temperature: how a code is drawn (`tats.gpt.draw.Draw`); top_k=1 is greedy.

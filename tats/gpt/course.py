@@ -47,7 +47,8 @@ class Change:
 class Course:
     """What stands in front of the codes, window after window, for a batch of videos of one transformer.
 
-    given: label, text, sound, smap, as `condition` takes them, but sounds and maps of any length. frames: of the video.
+    given: label, text, sound, smap, as `condition` takes them, but sounds and maps of any length, or of every window
+    (`Windows`). frames: of the video.
     changes: in the order of their frames; one at frame 0 takes the place of what is given. cfg_scale: of guidance where
     no change says otherwise.
 
@@ -141,11 +142,28 @@ class Track:
         return self.codes[:, [min(first + n, last) for n in range(self.length)]]
 
 
+@dataclass(frozen=True)
+class Windows:
+    """Codes [B or 1, n, length, h, w] of the windows that begin at latent frame 0, 1, ..., n - 1: each was encoded by
+    itself, as the clips that the transformer was trained on."""
+
+    codes: Tensor
+
+    def cut(self, frame: int) -> Tensor:
+        """As `Track.cut`; behind the end, the last window."""
+        return self.codes[:, min(frame, self.codes.shape[1] - 1)]
+
+
 def _track(
     part: Part, config: GPTConfig, frames: int, stretches: Sequence[tuple[int, Mapping[str, Any], float]]
-) -> Track | None:
+) -> Track | Windows | None:
     """The sound (or maps) of a whole video; None where it is that of one window, which then holds for all windows."""
     name = GIVEN[part.key]
+    given = [held.get(name) for _, held, _ in stretches]
+    if given[0] is not None and given[0].ndim == 5:
+        if any(codes is not given[0] for codes in given):
+            raise UserError(f"a {name} that is given window by window stays the same on the way")
+        return Windows(given[0])
     pieces: list[tuple[int, Tensor]] = []  # where each begins
     for start, held, _ in stretches:
         codes = held.get(name)

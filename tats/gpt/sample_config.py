@@ -1,6 +1,6 @@
 """The flags of the sampling scripts. No torch here."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
 from tats.data.config import DataConfig
@@ -168,14 +168,50 @@ class HierarchicalConfig:
 
 
 @dataclass(frozen=True)
+class AudioOutputConfig(LongOutputConfig):
+    """How many videos, and what is written."""
+
+    save: str = arg("./results/tats", "folder that receives everything")
+    n_sample: int | None = arg(  # type: ignore[assignment]
+        None, "videos altogether (none: 2048 of a data set, whose clips take turns; 1 of --audio)"
+    )
+    dataset: str = arg("drum", "any name; stands in the names of files")
+    fps: float | None = arg(  # type: ignore[assignment]
+        None, "frames per second of the videos (none: those of the video that sounds; 16 of a sound file)"
+    )
+
+    def __post_init__(self) -> None:
+        if self.n_sample is not None and self.n_sample < 1:
+            raise UserError(f"--n_sample counts videos, got {self.n_sample}")
+        if self.fps is not None and not self.fps > 0:
+            raise UserError(f"--fps must be above 0, got {self.fps}")
+
+    def filled(self, n_sample: int, fps: float) -> "AudioOutputConfig":
+        """The same with numbers where none were given."""
+        return replace(self, n_sample=self.n_sample or n_sample, fps=self.fps or fps)
+
+
+@dataclass(frozen=True)
 class AudioConfig:
-    """Makes videos from sound. Sound files are not read yet: the script says what there is instead."""
+    """Makes videos from sound: from the clips of a data set, or from a sound file of any length."""
 
     gpt_ckpt: str = arg("", "checkpoint of the transformer (needed)")
     vqgan_ckpt: str = arg("", "checkpoint of the VQGAN whose codes it makes (needed)")
     stft_vqgan_ckpt: str = arg("", "checkpoint of the VQGAN of sounds (needed)")
-    data_path: str = arg("./dataset/AudioSet_Dataset/stft", "folder with the sounds, as STFT")
-    save: str = arg("./results/tats", "folder that receives everything")
-    n_sample: int = arg(2048, "videos altogether")
-    dataset: str = arg("drum", "any name; stands in the names of files")
+    data_path: str = arg("./dataset/AudioSet_Dataset/stft", "folder with stft/ and the videos, whose test clips sound")
+    audio: str | None = arg(
+        None, "a sound or video file (wav, flac, mp3, mp4, ...) of any length, instead of a data set"
+    )
+    frames: int | None = arg(None, "frames of a video of --audio, at most (none: as long as the sound lasts)")
+    temporal_sample_pos: int | None = arg(
+        None, "latent frames that the transformer sees of what it made before (none: all but one of a window)"
+    )
+    decode_group_norm_in_pieces: bool = arg(False, GROUP_NORM)
+    output: AudioOutputConfig = field(default_factory=AudioOutputConfig)
     draw: DrawConfig = field(default_factory=DrawConfig)
+
+    def __post_init__(self) -> None:
+        if self.frames is not None and self.audio is None:
+            raise UserError("--frames is for --audio: clips of a data set are as long as a window")
+        if self.frames is not None and self.frames < 1:
+            raise UserError(f"--frames counts frames, 1 or more, got {self.frames}")

@@ -137,7 +137,9 @@ def prepared_ways(folder: Path, film: Path) -> dict[str, Callable[[int], Any]]:
     import h5py
     import torch
 
-    from tats.data.codes import CodeFile, CodeShards, CodeWriter, Index
+    from tats.data.code_index import Index
+    from tats.data.code_writer import CodeWriter
+    from tats.data.codes import CodeFile, CodeShards
     from tats.data.config import DataConfig
     from tats.data.hdf5 import VideoFile
     from tats.data.loader import Clips, collate

@@ -2,7 +2,8 @@
 
 import torch
 
-from tats.data.codes import CodeWriter, Index
+from tats.data.code_index import Index
+from tats.data.code_writer import CodeWriter
 from tats.data.config import DataConfig
 
 CLIP = {"sequence_length": 4, "sample_every_n_frames": 1, "resolution": 8, "image_channels": 3, "window_stride": 2}

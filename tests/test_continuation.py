@@ -11,7 +11,8 @@ from gpt_parts import tiny_gpt
 
 from tats import checkpoint
 from tats.continuation import open_continuation
-from tats.data.codes import CodeWriter, Index
+from tats.data.code_index import Index
+from tats.data.code_writer import CodeWriter
 from tats.flags import UserError
 from tats.gpt.continue_config import ContinueConfig
 from tats.media import read_frames, write_video

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tats.data.code_index import check_shard
+from tats.data.code_index import check_shard, dtype_of
 from tats.flags import UserError
 from tats.plain import matches
 
@@ -26,11 +26,6 @@ _ANEW = "Make the codes anew with `tats tokenize`"
 def facts_of(n_codes: int, latent_shape: tuple[int, int, int], vqgan: str) -> dict[str, Any]:
     """What an index says of codes beside its own, before any are written."""
     return {"n_codes": n_codes, "latent_shape": list(latent_shape), "vqgan": vqgan, "sha256": []}
-
-
-def dtype_of(n_codes: int) -> np.dtype:
-    """How a code is stored, little-endian."""
-    return np.dtype("<u2" if n_codes <= 2**16 else "<i4")
 
 
 class BesideWriter:

@@ -1,21 +1,83 @@
-"""Whether code shards are what their index says: looked at once, before the first code is used."""
+"""The index of code shards, and whether the shards are what it says: looked at once, before the first code is used."""
 
+import json
+import os
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from tats.flags import UserError
-from tats.plain import matches, mismatch
+from tats.plain import matches, mismatch, read_json
 
-if TYPE_CHECKING:
-    from tats.data.codes import Index
-
+INDEX = "index.json"
+KIND = "tats codes"
+VERSION = 1
 PIECE = 1 << 22  # codes looked at at a time
 SHARD = {"file": str, "clips": int, "sha256": str}  # what the index says of each shard
 
 
-def check_index(index: "Index", path: Path) -> None:
+def dtype_of(n_codes: int) -> np.dtype:
+    """How a code is stored, little-endian."""
+    return np.dtype("<u2" if n_codes <= 2**16 else "<i4")
+
+
+@dataclass
+class Index:
+    """What `<split>/index.json` holds."""
+
+    n_codes: int
+    latent_shape: tuple[int, int, int]  # t, h, w of every clip; t of the shortest where `lengths` differ
+    vqgan: str  # fingerprint of the VQGAN that made the codes
+    clip: dict[str, Any]  # sequence_length, sample_every_n_frames, resolution, image_channels, window_stride; of whole
+    # videos sample_every_n_frames, resolution, image_channels, latent_frames (a window, where nothing else is asked)
+    label_names: list[str]
+    videos: list[str]  # names of the videos
+    video: list[int] = field(default_factory=list)  # per clip: which video
+    start: list[int] = field(default_factory=list)  # per clip: first frame of its window
+    label: list[int] = field(default_factory=list)
+    shards: list[dict[str, Any]] = field(default_factory=list)  # file, clips, sha256
+    lengths: list[int] = field(default_factory=list)  # per clip: latent frames; empty where all are alike
+    captions: list[list[str]] = field(default_factory=list)  # per video: its texts; empty without
+    beside: dict[str, dict[str, Any]] = field(default_factory=dict)  # codes of sounds (stft) and maps (smap)
+
+    @property
+    def dtype(self) -> np.dtype:
+        """How a code is stored, little-endian."""
+        return dtype_of(self.n_codes)
+
+
+def read_index(folder: Path) -> Index:
+    """The index of a folder of shards.
+
+    Raises:
+        UserError: there is none, or it is not one of ours.
+    """
+    if not (folder / INDEX).is_file():
+        raise UserError(f"{folder} holds no {INDEX}: --vtokens needs the codes that `tats tokenize` writes")
+    content = read_json(folder / INDEX)
+    if not isinstance(content, dict) or content.get("kind") != KIND or content.get("version") != VERSION:
+        raise UserError(f"{folder / INDEX} is not an index of codes of version {VERSION}")
+    try:
+        index = Index(**{key: value for key, value in content.items() if key not in ("kind", "version")})
+        t, h, w = index.latent_shape
+        index.latent_shape = (t, h, w)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{folder / INDEX} is damaged: {error}") from error
+    check_index(index, folder / INDEX)
+    return index
+
+
+def write_index(folder: Path, index: Index) -> None:
+    """Write the index of a folder of shards, whole or not at all."""
+    content = {"kind": KIND, "version": VERSION, **asdict(index)}
+    partial = folder / f"{INDEX}.tmp"
+    partial.write_text(json.dumps(content))
+    os.replace(partial, folder / INDEX)
+
+
+def check_index(index: Index, path: Path) -> None:
     """Compare an index, read from `path`, with itself.
 
     Raises:
@@ -26,7 +88,7 @@ def check_index(index: "Index", path: Path) -> None:
         raise UserError(f"{path} is damaged: {wrong}. Make the codes anew with `tats tokenize`")
 
 
-def _wrong_shard(index: "Index") -> str | None:
+def _wrong_shard(index: Index) -> str | None:
     for shard in index.shards:
         for name, kind in SHARD.items():
             if not matches(kind, shard.get(name)):
@@ -36,7 +98,7 @@ def _wrong_shard(index: "Index") -> str | None:
     return None
 
 
-def _wrong_number(index: "Index") -> str | None:
+def _wrong_number(index: Index) -> str | None:
     """Numbers that lie outside of what they count."""
     if min(index.latent_shape) < 1 or max(index.latent_shape) > 2**31:
         return f"clips of the shape {list(index.latent_shape)}"

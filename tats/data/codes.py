@@ -8,155 +8,21 @@ the number of clips and the SHA-256. Codes of sounds and semantic maps lie besid
 """
 
 import hashlib
-import json
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from tats.data.beside import Beside, BesideWriter, dtype_of
-from tats.data.code_index import check_index, check_shard
+from tats.data.beside import Beside
+from tats.data.code_index import INDEX, check_shard, read_index
 from tats.data.config import DataConfig
 from tats.data.hdf5 import Table, long_enough, texts_beside
 from tats.data.left_out import say
 from tats.flags import UserError
-from tats.plain import read_json
 
-INDEX = "index.json"
-KIND = "tats codes"
-VERSION = 1
-SHARD_BYTES = 256 * 2**20
 PUBLISHED_CODES = 16384  # codebook of the published HDF5 files of codes, which do not say
-
-
-@dataclass
-class Index:
-    """What `<split>/index.json` holds."""
-
-    n_codes: int
-    latent_shape: tuple[int, int, int]  # t, h, w of every clip; t of the shortest where `lengths` differ
-    vqgan: str  # fingerprint of the VQGAN that made the codes
-    clip: dict[str, Any]  # sequence_length, sample_every_n_frames, resolution, image_channels, window_stride; of whole
-    # videos sample_every_n_frames, resolution, image_channels, latent_frames (a window, where nothing else is asked)
-    label_names: list[str]
-    videos: list[str]  # names of the videos
-    video: list[int] = field(default_factory=list)  # per clip: which video
-    start: list[int] = field(default_factory=list)  # per clip: first frame of its window
-    label: list[int] = field(default_factory=list)
-    shards: list[dict[str, Any]] = field(default_factory=list)  # file, clips, sha256
-    lengths: list[int] = field(default_factory=list)  # per clip: latent frames; empty where all are alike
-    captions: list[list[str]] = field(default_factory=list)  # per video: its texts; empty without
-    beside: dict[str, dict[str, Any]] = field(default_factory=dict)  # codes of sounds (stft) and maps (smap)
-
-    @property
-    def dtype(self) -> np.dtype:
-        """How a code is stored, little-endian."""
-        return dtype_of(self.n_codes)
-
-
-class CodeWriter:
-    """Writes one split of code shards: `add` clips, then `close`, which writes the index last.
-
-    A folder without an index is no data set, so a stopped run leaves nothing that could be taken for one.
-    """
-
-    def __init__(self, folder: Path, index: Index, shard_bytes: int = SHARD_BYTES):
-        folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.index = folder, index
-        self._shard_bytes = shard_bytes
-        self._per_shard = max(1, shard_bytes // (int(np.prod(index.latent_shape)) * index.dtype.itemsize))
-        self._file: Any = None
-        self._hash = hashlib.sha256()  # of what the file holds
-        self._beside = BesideWriter(folder, index.beside)
-
-    def add(
-        self,
-        codes: torch.Tensor,
-        video: Iterable[int],
-        start: Iterable[int],
-        label: Iterable[int],
-        beside: Mapping[str, torch.Tensor] | None = None,
-    ) -> None:
-        """Append int64 codes [B, t, h, w] with, per clip, the number of its video, its first frame and its label, and
-        what the index wants beside them, int64 [B, t, h, w] by key."""
-        index = self.index
-        besides = {key: value.cpu().numpy() for key, value in (beside or {}).items()}
-        if tuple(codes.shape[1:]) != tuple(index.latent_shape):
-            raise ValueError(f"codes must be [B, {', '.join(map(str, index.latent_shape))}], got {list(codes.shape)}")
-        for number, clip in enumerate(self._checked(codes)):
-            if self._file is None or index.shards[-1]["clips"] == self._per_shard:
-                self._next_shard()
-            data = clip.tobytes()
-            self._file.write(data)
-            self._hash.update(data)
-            self._beside.add({key: value[number] for key, value in besides.items()})
-            index.shards[-1]["clips"] += 1
-        index.video += [int(value) for value in video]
-        index.start += [int(value) for value in start]
-        index.label += [int(value) for value in label]
-
-    def add_video(self, latent_frames: Iterable[torch.Tensor], video: int, label: int) -> int:
-        """Append a whole video, int64 codes [h, w] as they come; returns its latent frames.
-
-        What has been written of it is taken back when `latent_frames` raises. One index holds whole videos or clips.
-        """
-        index = self.index
-        if self._file is None or self._file.tell() >= self._shard_bytes:
-            self._next_shard()
-        begin, before, length = self._file.tell(), self._hash.copy(), 0
-        try:
-            for frame in latent_frames:
-                data = self._checked(frame[None, None])[0].tobytes()
-                self._file.write(data)
-                self._hash.update(data)
-                length += 1
-        except BaseException:
-            self._file.truncate(begin)
-            self._file.seek(begin)
-            self._hash = before
-            raise
-        index.shards[-1]["clips"] += 1
-        index.lengths.append(length)
-        index.latent_shape = (min(index.lengths), *index.latent_shape[1:])
-        index.video.append(video)
-        index.start.append(0)
-        index.label.append(label)
-        return length
-
-    def _checked(self, codes: torch.Tensor) -> np.ndarray:
-        """Codes [B, t, h, w] as they are stored."""
-        index, rows = self.index, list(self.index.latent_shape[1:])
-        if list(codes.shape[2:]) != rows:
-            raise ValueError(f"latent frames must be {rows}, got {list(codes.shape[2:])}")
-        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < index.n_codes:
-            raise ValueError(f"codes must lie in [0, {index.n_codes}), got {int(codes.min())} to {int(codes.max())}")
-        return codes.cpu().numpy().astype(index.dtype)
-
-    def close(self) -> None:
-        """Finish the last shard and write the index."""
-        self._finish_shard()
-        content = {"kind": KIND, "version": VERSION, **asdict(self.index)}
-        partial = self.folder / f"{INDEX}.tmp"
-        partial.write_text(json.dumps(content))
-        os.replace(partial, self.folder / INDEX)
-
-    def _next_shard(self) -> None:
-        self._finish_shard()
-        self._beside.next_shard(len(self.index.shards))
-        name = f"codes_{len(self.index.shards):05d}.bin"
-        self._file, self._hash = (self.folder / name).open("wb"), hashlib.sha256()
-        self.index.shards.append({"file": name, "clips": 0, "sha256": ""})
-
-    def _finish_shard(self) -> None:
-        if self._file is not None:
-            self._beside.finish_shard()
-            self._file.close()
-            self._file = None
-            self.index.shards[-1]["sha256"] = self._hash.hexdigest()
 
 
 class CodeShards:
@@ -321,7 +187,7 @@ class CodeFile:
         self.videos = long_enough(self.table, config.span)
         self.starts = self.table.lengths[self.videos] - config.span + 1
         self.clips = np.ones(len(self.videos), np.int64)
-        self.n_codes = int(self.table.attributes.get("n_codes", PUBLISHED_CODES))
+        self.n_codes = codebook_of(self.table)
         self.latent_shape = (config.clip_frames, self.side, self.side)
         self.vqgan: str | None = None
         self.label_names: list[str] = []
@@ -355,25 +221,16 @@ class CodeFile:
         }
 
 
-def read_index(folder: Path) -> Index:
-    """The index of a folder of shards.
+def codebook_of(table: Table) -> int:
+    """Codes of the codebook, as the file's attribute `n_codes` says; else those of the published models.
 
     Raises:
-        UserError: there is none, or it is not one of ours.
+        UserError: it says something else.
     """
-    if not (folder / INDEX).is_file():
-        raise UserError(f"{folder} holds no {INDEX}: --vtokens needs the codes that `tats tokenize` writes")
-    content = read_json(folder / INDEX)
-    if not isinstance(content, dict) or content.get("kind") != KIND or content.get("version") != VERSION:
-        raise UserError(f"{folder / INDEX} is not an index of codes of version {VERSION}")
-    try:
-        index = Index(**{key: value for key, value in content.items() if key not in ("kind", "version")})
-        t, h, w = index.latent_shape
-        index.latent_shape = (t, h, w)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{folder / INDEX} is damaged: {error}") from error
-    check_index(index, folder / INDEX)
-    return index
+    said = table.attributes.get("n_codes", PUBLISHED_CODES)
+    if not isinstance(said, (int, np.integer)) or not 1 <= int(said) <= 2**31:
+        raise UserError(f"{table.path}: its attribute n_codes must be an integer of 1 or more, is {str(said)[:60]}")
+    return int(said)
 
 
 def _digest(file: Any) -> Any:

@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from tats.data.clips import NO_FOLDER, class_of, find_videos
-from tats.data.codes import INDEX, PUBLISHED_CODES, CodeShards
+from tats.data.code_index import INDEX
+from tats.data.codes import CodeShards, codebook_of
 from tats.data.config import DataConfig
 from tats.data.frames import load_pictures, sorted_pictures
 from tats.data.hdf5 import Table
@@ -170,7 +171,7 @@ def _of_codes_table(path: Path, split: str) -> GivenCodes:
 
     n, side = len(table.first), (table.shape[1], table.shape[2])
     names = [f"{split} {number}" for number in range(n)]
-    n_codes = int(table.attributes.get("n_codes", PUBLISHED_CODES))
+    n_codes = codebook_of(table)
     return GivenCodes(path, names, [None] * n, table.lengths.tolist(), [], n_codes, side, None, codes)
 
 

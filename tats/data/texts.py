@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from tats.data.captions import caption_file, read_captions
-from tats.data.codes import read_index
+from tats.data.code_index import read_index
 from tats.data.config import DataConfig
 from tats.data.hdf5 import read_descriptions
 from tats.flags import UserError, existing_path

@@ -9,7 +9,8 @@ import numpy as np
 import torch
 
 from tats.data.clips import VideoFolder
-from tats.data.codes import INDEX, CodeWriter, Index, read_index
+from tats.data.code_index import INDEX, Index, read_index
+from tats.data.code_writer import CodeWriter
 from tats.data.config import DataConfig
 from tats.data.left_out import check_unreadable, say
 from tats.data.loader import Clips, Loader, Order

@@ -12,7 +12,9 @@ from films import film_folders
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tats.data.codes import CodeShards, CodeWriter, Index, read_index
+from tats.data.code_index import Index, read_index
+from tats.data.code_writer import CodeWriter
+from tats.data.codes import CodeShards
 from tats.data.config import DataConfig
 from tats.data.loader import Clips
 from tats.data.module import VideoData

@@ -5,7 +5,8 @@ import pytest
 import torch
 from films import film_folders, picture, whole_film, write_film
 
-from tats.data.codes import CodeWriter, Index
+from tats.data.code_index import Index
+from tats.data.code_writer import CodeWriter
 from tats.data.given import GivenCodes, GivenFrames, open_given
 from tats.flags import UserError
 from tats.video import preprocess

@@ -171,7 +171,8 @@ def seed_shards(folder: Path) -> None:
     """Clips of one length in two shards, and whole videos."""
     import torch
 
-    from tats.data.codes import CodeWriter, Index
+    from tats.data.code_index import Index
+    from tats.data.code_writer import CodeWriter
 
     clip = {"sequence_length": 4, "sample_every_n_frames": 1, "resolution": 8, "image_channels": 3, "window_stride": 2}
     codes = torch.arange(6 * 2 * 3 * 3).reshape(6, 2, 3, 3) % 40

@@ -92,8 +92,9 @@ def vqgan_scores(config: ScoreConfig, data: DataConfig, seed: int) -> list[Callb
     """
     if config.score_every is None:
         return []
-    if data.stft_data:
-        raise UserError("--score_every compares videos; with --stft_data the VQGAN learns sounds: leave it out")
+    if data.stft_data or data.smap_only:
+        of = "--stft_data the VQGAN learns sounds" if data.stft_data else "--smap_only it learns semantic maps"
+        raise UserError(f"--score_every compares videos; with {of}: leave it out")
     protocol = _protocol(config, data).with_choices(split="test", real_clips="consecutive")
 
     def make(module: LightningModule, protocol: Protocol, real: Side) -> Side:

@@ -25,6 +25,7 @@ class VQGANConfig:
     width: int | None = arg(None, "width of the training clips where it is not the height: of sounds", flag=False)
     sequence_length: int = arg(16, "frames read per training clip", flag=False)
     sample_every_n_frames: int = arg(1, "of these, every n-th is kept", flag=False)
+    of_maps: bool = arg(False, "channels are the classes of semantic maps; decoded, their scores", flag=False)
 
     def __post_init__(self) -> None:
         for name in ("embedding_dim", "n_codes", "n_hiddens", "image_channels", "resolution", "sequence_length"):

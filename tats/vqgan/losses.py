@@ -32,14 +32,29 @@ def pick(video: Tensor, frames: Tensor) -> Tensor:
     return video[torch.arange(len(video), device=video.device), :, at]
 
 
-def reconstruction(cfg: VQGANTrainConfig, video: Tensor, rebuilt: Tensor) -> Tensor:
-    """Weighted difference of pixels, and of their changes over time.  video, rebuilt [B, C, T, H, W] -> scalar"""
+def reconstruction(cfg: VQGANTrainConfig, video: Tensor, rebuilt: Tensor, of_maps: bool = False) -> Tensor:
+    """Weighted difference of pixels, and of their changes over time.  video, rebuilt [B, C, T, H, W] -> scalar
+
+    Of semantic maps `rebuilt` holds scores of the classes, and their cross entropy takes the place of all that.
+    """
+    if of_maps:
+        return cfg.l1_weight * F.cross_entropy(rebuilt.float(), video.float() + 0.5)
     loss = cfg.l1_weight * F.l1_loss(rebuilt, video)
     if cfg.mse_weight > 0:
         loss = loss + cfg.mse_weight * F.mse_loss(rebuilt, video)
     if cfg.flicker_weight > 0 and video.shape[2] > 1:
         loss = loss + cfg.flicker_weight * F.mse_loss(rebuilt.float().diff(dim=2), video.float().diff(dim=2))
     return loss
+
+
+def map_of(scores: Tensor) -> Tensor:
+    """Scores of classes as a semantic map: the share of every class, less 0.5, as the data has them.  [B, C, ...]"""
+    return scores.softmax(1) - 0.5
+
+
+def map_accuracy(video: Tensor, rebuilt: Tensor) -> Tensor:
+    """Share of the pixels of semantic maps [B, C, T, H, W] whose likeliest class is the right one."""
+    return (rebuilt.argmax(1) == video.argmax(1)).float().mean()
 
 
 def feature_distance(fake: list[Tensor], real: list[Tensor]) -> Tensor:
@@ -63,16 +78,18 @@ def generator_terms(
     quantized: Quantized,
     frames: Tensor,
     factor: float,
+    of_maps: bool = False,
 ) -> Terms:
     """The loss of encoder, codebook and decoder.  video, rebuilt [B, C, T, H, W]; frames int64 [B]
 
     `factor` is 1 once the critics count, before that 0. The weights of the two critics scale their verdicts; their
-    features only ask whether a weight is 0, as published.
+    features only ask whether a weight is 0, as published. of_maps: see `reconstruction`.
     """
     zero = rebuilt.new_zeros(())
     names = ("g_image_loss", "g_video_loss", "image_gan_feat_loss", "video_gan_feat_loss", "aeloss", "perceptual_loss")
     parts = dict.fromkeys(names, zero)
-    parts["recon_loss"] = reconstruction(cfg, video, rebuilt)
+    parts["recon_loss"] = reconstruction(cfg, video, rebuilt, of_maps)
+    rebuilt = map_of(rebuilt) if of_maps else rebuilt
     parts["commitment_loss"], parts["perplexity"] = quantized.commitment, quantized.perplexity
     loss = parts["recon_loss"] + quantized.commitment
     real, fake = pick(video, frames), pick(rebuilt, frames)  # each [B, C, H, W]

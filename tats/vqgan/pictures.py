@@ -58,6 +58,8 @@ def show(module: "VQGANTraining", split: str, video: Tensor, batch_idx: int, sch
     module.train(was_training)
     if of_sounds:
         video, rebuilt = unrolled(video), unrolled(rebuilt)
+    if module.vqgan.config.of_maps:
+        video, rebuilt = coloured(video), coloured(rebuilt)
     frames = Draws(module.seed, module.updates, player=3).frames(len(video), video.shape[2])
     stem = f"gs-{module.updates:06}_e-{trainer.current_epoch:06}_b-{batch_idx:06}"
     for kind in kinds:
@@ -78,6 +80,14 @@ def unrolled(sounds: Tensor) -> Tensor:
     """The pictures of a clip's sound side by side, low frequencies at the bottom, as a video of one frame.
     float [B, 1, T, H, W] in [-1, 1] -> [B, 1, 1, H, T*W] in [-0.5, 0.5]"""
     return sounds.permute(0, 1, 3, 2, 4).flatten(3).flip(2)[:, :, None] / 2
+
+
+def coloured(maps: Tensor) -> Tensor:
+    """Semantic maps, or the scores of their classes, as a video: a colour for the likeliest class of every pixel.
+    float [B, C, T, H, W] -> [B, 3, T, H, W] in [-0.5, 0.5]"""
+    hues = torch.arange(maps.shape[1], device=maps.device) / maps.shape[1] * 2 * torch.pi
+    table = torch.stack([torch.cos(hues + turn) / 2 for turn in (0.0, 2.1, 4.2)], 1)  # [C, 3], around the colour wheel
+    return table[maps.argmax(1)].movedim(-1, 1)
 
 
 def mosaic(clips: Tensor, nrow: int | None) -> np.ndarray:

@@ -22,6 +22,8 @@ from tats.vqgan.losses import (
     Terms,
     critic_terms,
     generator_terms,
+    map_accuracy,
+    map_of,
     pick,
     reconstruction,
 )
@@ -117,6 +119,11 @@ class VQGANTraining(pl.LightningModule):
         return Critics(self.image_discriminator, self.video_discriminator) if self.config.has_critics else None
 
     @property
+    def of_maps(self) -> bool:
+        """Whether clips are semantic maps."""
+        return self.vqgan.config.of_maps
+
+    @property
     def factor(self) -> float:
         """0 until the critics count, then 1."""
         return 0.0 if self.updates < self.config.discriminator_iter_start else 1.0
@@ -149,7 +156,7 @@ class VQGANTraining(pl.LightningModule):
         frames = draws.frames(len(video), video.shape[2])
         with self.only_grads_of(GENERATOR):
             terms = generator_terms(
-                self.config, self.critics, self.lpips, video, rebuilt, quantized, frames, self.factor
+                self.config, self.critics, self.lpips, video, rebuilt, quantized, frames, self.factor, self.of_maps
             )
         return terms, rebuilt
 
@@ -160,6 +167,7 @@ class VQGANTraining(pl.LightningModule):
         if rebuilt is None:
             with torch.no_grad():
                 rebuilt, _ = self.vqgan(video, draws, hold=hold, quantise=self.quantises)
+        rebuilt = map_of(rebuilt) if self.of_maps else rebuilt
         frames = draws.frames(len(video), video.shape[2])
         return critic_terms(self.config, self.critics, video, rebuilt, frames, self.factor)
 
@@ -255,10 +263,12 @@ class VQGANTraining(pl.LightningModule):
         video = batch["video"]
         rebuilt, quantized = self.vqgan(video, quantise=self.quantises)
         parts = {
-            "recon_loss": reconstruction(self.config, video, rebuilt),
+            "recon_loss": reconstruction(self.config, video, rebuilt, self.of_maps),
             "perplexity": quantized.perplexity,
             "commitment_loss": quantized.commitment,
         }
+        if self.of_maps:
+            parts["map_accuracy"] = map_accuracy(video, rebuilt)
         if self.lpips is not None:
             frames = Draws(self.seed, batch_idx, 2).frames(len(video), video.shape[2])
             distance = self.lpips(pick(video, frames), pick(rebuilt, frames)).mean()

@@ -17,7 +17,7 @@ class VQGANTrainConfig:
     disc_loss_type: str = arg("hinge", "loss of the critics", ["hinge", "vanilla"])
     image_gan_weight: float = arg(1.0, "weight of the critic of frames; no critics are trained when both are 0")
     video_gan_weight: float = arg(1.0, "weight of the critic of clips")
-    l1_weight: float = arg(4.0, "weight of the mean absolute difference of pixels")
+    l1_weight: float = arg(4.0, "weight of the mean absolute difference of pixels; of semantic maps: of cross entropy")
     mse_weight: float = arg(0.0, "weight of the mean squared difference of pixels")
     flicker_weight: float = arg(0.0, "weight of the mean squared difference of changes from frame to frame")
     gan_feat_weight: float = arg(0.0, "weight of the critics' features, compared between clip and reconstruction")

@@ -33,12 +33,15 @@ def model_config(model: VQGANConfig, data: DataConfig, training: VQGANTrainConfi
             )
     if data.stft_data:
         return _of_sounds(model, data)
+    if data.smap_only and (training.perceptual_weight > 0 or training.lpips_ckpt is not None):
+        raise UserError("--perceptual_weight compares pictures, and with --smap_only clips are maps: leave it out")
     _check_clips(model, data)
     return replace(
         model,
         image_channels=channels,
         resolution=data.resolution,
         width=None,
+        of_maps=data.smap_only,
         sequence_length=data.sequence_length,
         sample_every_n_frames=1 if data.image_folder else data.sample_every_n_frames,
     )

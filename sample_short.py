@@ -28,8 +28,10 @@ def main() -> None:
         return sample_codes(gpt, seeds=seeds, known=known, **wanted.of(batch), **args.draw.settings)
 
     sampling.make_missing(store, videos, args.data.batch_size, make)
-    scores = judging.score(judge, store, vqgan, videos, args.data.batch_size) if judge else None
     name = output.run_name(args.draw.top_k, args.draw.top_p, args.draw.run)
+    if not sampling.ends_run(args, store, vqgan, videos, name, judge is not None, given):
+        return
+    scores = judging.score(judge, store, vqgan, videos, args.data.batch_size) if judge else None
     sampling.write_all(args, store, vqgan, videos, name, scores, given)
 
 

@@ -8,6 +8,7 @@ whole, and the next run goes on behind them.
 """
 
 import json
+import math
 import os
 import zipfile
 import zlib
@@ -15,11 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tats.arrays import BROKEN, read_array_bytes
 from tats.flags import UserError
 
 PIECE_BYTES = 2**20  # what is held in memory at a time
@@ -98,13 +100,10 @@ def read_codes(path: Path) -> dict[int, tuple[Video, Row]]:
                 np.lib.format.read_magic(member)
                 shape, _, dtype = np.lib.format.read_array_header_1_0(member)
                 begin = member.tell()
-            numbers = {}
-            for name in ("seeds", "labels", "index"):
-                with file.open(f"{name}.npy") as member:
-                    numbers[name] = np.lib.format.read_array(member, allow_pickle=False).tolist()
+            numbers = {name: _row(file, name, shape[0]) for name in ("seeds", "labels", "index")}
             about = file.getinfo("codes.npy")
-        size = int(np.prod(shape)) * CODE.itemsize
-        if dtype != CODE or about.compress_type or about.file_size != begin + size or len(shape) != 4:
+        size = math.prod(shape) * CODE.itemsize
+        if dtype != CODE or about.compress_type or about.file_size != begin + size or len(shape) != 4 or min(shape) < 1:
             raise ValueError("not a file of ours")
         with path.open("rb") as raw:  # a local header: 30 bytes, then a name and more of the lengths it says
             raw.seek(about.header_offset)
@@ -112,7 +111,9 @@ def read_codes(path: Path) -> dict[int, tuple[Video, Row]]:
         offset = (
             about.header_offset + 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
         )
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        if offset + begin + size > path.stat().st_size:
+            raise ValueError("cut short")
+    except BROKEN:
         raise damaged(path) from None
     frame = shape[2] * shape[3] * CODE.itemsize
     found = {}
@@ -122,9 +123,27 @@ def read_codes(path: Path) -> dict[int, tuple[Video, Row]]:
     return found
 
 
+def _row(file: zipfile.ZipFile, name: str, count: int) -> list[int]:
+    """A number per video out of a file of codes."""
+    if file.getinfo(f"{name}.npy").file_size > 1024 + 8 * count:
+        raise ValueError(f"{name} has more numbers than there are videos")
+    row = read_array_bytes(file.read(f"{name}.npy"))
+    if row.shape != (count,) or row.dtype != np.int64:
+        raise ValueError(f"{name} must be a number per video")
+    return row.tolist()
+
+
 def damaged(path: Path) -> UserError:
     """What is said of a file that can't be used."""
     return UserError(f"{path} is damaged: delete it, and what it held is made again")
+
+
+class Head(NamedTuple):
+    """The first line of a journal: its videos, rows and columns of a latent frame, and where the records begin."""
+
+    videos: list[Video]
+    shape: tuple[int, int]
+    begin: int
 
 
 class Journal:
@@ -151,10 +170,19 @@ class Journal:
 
     @classmethod
     def open(cls, path: Path) -> "Journal":
-        """One that is there.
+        """One that is there and that nobody else writes.
 
         Raises:
             UserError: its first line can't be read.
+        """
+        return cls(path, *cls.head(path))
+
+    @staticmethod
+    def head(path: Path) -> "Head":
+        """The first line of one that is there.
+
+        Raises:
+            UserError: it can't be read.
         """
         try:
             with path.open("rb") as file:
@@ -162,9 +190,12 @@ class Journal:
             head = json.loads(line)
             videos = [Video(**video) for video in head["videos"]]
             shape = (int(head["shape"][0]), int(head["shape"][1]))
-        except (OSError, ValueError, KeyError, TypeError, IndexError):
+            numbers = [number for video in videos for number in (video.index, video.seed, video.label or 0)]
+            if not videos or min(shape) < 1 or max(shape) > 2**20 or any(type(number) is not int for number in numbers):
+                raise ValueError("no videos, or no latent frames")
+        except BROKEN:
             raise damaged(path) from None
-        return cls(path, videos, shape, len(line))
+        return Head(videos, shape, len(line))
 
     def append(self, codes: NDArray[Any]) -> None:
         """Add the next latent frame [B, h, w]; it is on disk when this returns."""

@@ -28,6 +28,7 @@ class Films:
     wanted: the flags. name: of the run, stands in the names of files. videos: all of the run. frames: T, of every
     video. otherwise: something else is made of them, so no files unless asked for. mark: draws something into the
     frames of the films, not into those of the array. heard: the rate and the sound of every film; grids have none.
+    array: false in one of several processes, whose share is only a part of it.
     """
 
     def __init__(
@@ -40,13 +41,14 @@ class Films:
         otherwise: bool = False,
         mark: Mark | None = None,
         heard: Heard | None = None,
+        array: bool = True,
     ):
         self.save, self.fps, self.mark, self.heard = Path(wanted.save), wanted.fps, mark, heard
         self.folder = folder_of(wanted, name)
         self.kinds = wanted.kinds(otherwise or wanted.save_arrays)
         self.row = {video.index: row for row, video in enumerate(videos)}
         self.array: ArrayFile | None = None
-        if wanted.save_arrays:
+        if wanted.save_arrays and array:
             path = self.save / "numpy_files" / wanted.dataset / f"{name}_eval.npy"
             self.array = ArrayFile(path, len(videos), frames)
 

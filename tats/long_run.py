@@ -14,7 +14,9 @@ from tats.continuation import Continuation
 from tats.films import Films, Heard
 from tats.flags import UserError
 from tats.judging import Judge, score
+from tats.launched import launched
 from tats.output import Store
+from tats.shared_work import begun, ends_run, share
 from tats.vqgan.model import VQGAN
 from tats.vqgan.stream import decode_stream, refusal
 
@@ -84,16 +86,19 @@ def make_films(args: Any, store: Store, vqgan: VQGAN, videos: list[Video], name:
         sampling.say(f"group normalisation: the video has a seam every {vqgan.latent_shape[0]} latent frames")
     device = next(vqgan.parameters()).device
     frames = film.total * vqgan.config.downsample[0]
-    films = Films(wanted, name, videos, frames, mark=None if film.given is None else film.given.mark, heard=film.heard)
+    mark, alone = None if film.given is None else film.given.mark, launched().size == 1
+    films = Films(wanted, name, videos, frames, mark=mark, heard=film.heard, array=alone)
     sampling.say(f"videos: {films.folder if films.kinds else films.save}")
     try:
         for batch in open_batches(store, videos, wanted.batch_size):
             latent = journaled(store, batch, film, device)
             write(args, films, vqgan, batch.videos, latent, film.total)
-        left = films.lacking(videos)
-        for start in range(0, len(left), wanted.batch_size):
-            group = left[start : start + wanted.batch_size]
-            write(args, films, vqgan, group, stored(store, group, device), film.total)
+        write_lacking(args, store, films, vqgan, share(videos), film.total)
+        if not ends_run(store, videos):
+            return
+        if not alone:  # the array, and what dead processes have not written
+            films = Films(wanted, name, videos, frames, mark=mark, heard=film.heard)
+            write_lacking(args, store, films, vqgan, videos, film.total)
     except KeyboardInterrupt:
         sampling.say(f"\nstopped; what is made is kept in {store.folder}, and the same command goes on with it")
         raise
@@ -111,17 +116,18 @@ class Batch:
 
 
 def open_batches(store: Store, videos: list[Video], batch_size: int) -> Iterator[Batch]:
-    """The batches of a run that are not complete: first those that were begun, as they were, then new ones."""
-    for path in store.begun():
-        journal = Journal.open(path)
+    """The batches of this process that are not complete: first those that were begun, as they were, then new ones."""
+    journals, there = begun(store, videos)
+    for journal in journals:
         if all(video.index in store.codes for video in journal.videos):  # stopped just before it was deleted
             journal.close()
-            path.unlink()
+            journal.path.unlink()
         else:
             yield Batch(journal.videos, journal)
     missing = store.missing(videos)
     if len(missing) < len(videos):
         sampling.say(f"{len(videos) - len(missing)} of {len(videos)} videos are there already ({store.folder})")
+    missing = [video for video in store.missing(share(videos)) if video.index not in there]
     for start in range(0, len(missing), batch_size):
         yield Batch(missing[start : start + batch_size])
 
@@ -151,6 +157,15 @@ def journaled(store: Store, batch: Batch, film: Film, device: torch.device) -> I
     if journal is not None:
         journal.close()
         store.settle(journal)
+
+
+def write_lacking(args: Any, store: Store, films: Films, vqgan: VQGAN, videos: Sequence[Video], total: int) -> None:
+    """Files that are not there yet, of videos whose codes are."""
+    device, at_once = next(vqgan.parameters()).device, args.output.batch_size
+    left = films.lacking(videos)
+    for start in range(0, len(left), at_once):
+        group = left[start : start + at_once]
+        write(args, films, vqgan, group, stored(store, group, device), total)
 
 
 def stored(store: Store, videos: Sequence[Video], device: torch.device) -> Iterator[Tensor]:

@@ -63,7 +63,7 @@ class Store:
         self.codes = Codes()
         self.scores: dict[str, Any] | None = None  # of an earlier call
         self.scored = 0  # how many videos they are of
-        self.lock: TextIO | None = None  # of the one process of several that ends the run
+        self.locks: list[TextIO] = []  # that this process holds while several share the run (`tats.shared_work`)
         self.manifest_at = 0  # when the manifest was written that was there at first
         self._compare()
         self.refresh()
@@ -72,7 +72,13 @@ class Store:
         """See what is there, also of other processes that write into the same folder."""
         self.codes.rows.clear()
         for path in sorted(self.folder.glob("codes*.npz")):
-            self._add_rows(read_codes(path))
+            try:
+                self._add_rows(read_codes(path))
+            except UserError:
+                if path.exists():
+                    raise
+                self.refresh()  # another process has just put it into codes.npz
+                return
 
     def missing(self, wanted: Sequence[Video]) -> list[Video]:
         """Those of a run that are not there yet."""

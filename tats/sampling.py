@@ -1,6 +1,5 @@
 """What the sampling scripts share: models, seeds and classes, batch after batch, then files."""
 
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from tats import checkpoint, flags, output
+from tats import checkpoint, flags, output, shared_work
 from tats.conditions import Conditions
 from tats.continuation import Continuation, open_continuation
 from tats.films import Films
@@ -19,6 +18,7 @@ from tats.gpt.engine import only_packed
 from tats.gpt.model import GPT
 from tats.gpt.sample_config import DrawConfig, OutputConfig
 from tats.joint_scores import with_joint
+from tats.launched import first, launched, say
 from tats.output import Store, Video
 from tats.vqgan.model import VQGAN
 
@@ -26,15 +26,13 @@ Make = Callable[[list[Video]], Tensor]  # codes int64 [B, t, h, w] of some video
 SEEDS_PER_RUN = 1_000_000
 
 
-def say(line: str) -> None:
-    """One line on standard error."""
-    print(line, file=sys.stderr, flush=True)
-
-
 def device_of(name: str | None) -> torch.device:
     """The device that --device names, by default a GPU if there is one."""
     if name in (None, "auto"):
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        gpus = torch.cuda.device_count()
+        return torch.device(
+            f"cuda:{launched().local_rank % gpus}" if launched().size > 1 and gpus else "cuda" if gpus else "cpu"
+        )
     try:
         device = torch.device(str(name))
     except RuntimeError:
@@ -102,15 +100,19 @@ def open_store(
     for model in models.values():
         if isinstance(model, GPT) and args.draw.precision != "fp32":  # nothing reads its float32 weights any more
             only_packed(model, whole_vocabulary=args.draw.as_published, precision=args.draw.precision)
-    return Store(args.output.save, {**draw, **wanted, **settings, **prints}, about, conditions.entries)
+    store = Store(args.output.save, {**draw, **wanted, **settings, **prints}, about, conditions.entries)
+    shared_work.begin(store)
+    return store
 
 
 def make_missing(store: Store, videos: list[Video], batch_size: int, make: Make) -> None:
-    """Make what is not there yet, a batch at a time; after Ctrl-C everything that was finished is kept."""
-    missing = store.missing(videos)
-    if len(missing) < len(videos):
-        say(f"{len(videos) - len(missing)} of {len(videos)} videos are there already ({store.folder})")
-    with tqdm(total=len(missing), desc="codes", unit="video", disable=not missing) as bar:
+    """Make what is not there yet of this process's share, a batch at a time; after Ctrl-C everything that was finished
+    is kept."""
+    there = len(videos) - len(store.missing(videos))
+    if there:
+        say(f"{there} of {len(videos)} videos are there already ({store.folder})")
+    missing = store.missing(shared_work.share(videos))
+    with tqdm(total=len(missing), desc="codes", unit="video", disable=not missing or not first()) as bar:
         try:
             for start in range(0, len(missing), batch_size):
                 batch = missing[start : start + batch_size]
@@ -129,6 +131,47 @@ def decode(store: Store, vqgan: VQGAN, videos: Sequence[Video]) -> Tensor:
     return vqgan.decode(codes.to(next(vqgan.parameters()).device))
 
 
+def ends_run(
+    args: Any,
+    store: Store,
+    vqgan: VQGAN,
+    videos: list[Video],
+    name: str,
+    judged: bool,
+    given: Continuation | None = None,
+) -> bool:
+    """Whether this process goes on: with several, each writes the films of its share, and one puts all together."""
+    own = shared_work.share(videos)
+    if launched().size > 1 and own:
+        films = films_of(args, store, vqgan, own, name, judged, given, array=False)
+        write_films(films, store, vqgan, own, args.data.batch_size)
+    return shared_work.ends_run(store, videos)
+
+
+def films_of(
+    args: Any,
+    store: Store,
+    vqgan: VQGAN,
+    videos: Sequence[Video],
+    name: str,
+    judged: bool,
+    given: Continuation | None,
+    array: bool = True,
+) -> Films:
+    """The films of some clips, whose codes are there."""
+    frames = store.codes.rows[videos[0].index].shape[0] * vqgan.config.downsample[0]
+    mark = None if given is None else given.mark
+    return Films(args.output, name, videos, frames, otherwise=judged, mark=mark, array=array)
+
+
+def write_films(films: Films, store: Store, vqgan: VQGAN, videos: Sequence[Video], batch_size: int) -> None:
+    """What is lacking of the films of some clips."""
+    left = films.lacking(videos)
+    for start in range(0, len(left), batch_size):
+        batch = left[start : start + batch_size]
+        films.write(batch, [decode(store, vqgan, batch)])
+
+
 def write_all(
     args: Any,
     store: Store,
@@ -139,17 +182,10 @@ def write_all(
     given: Continuation | None = None,
 ) -> None:
     """Videos and arrays of clips as the flags ask, then one file of codes and the manifest."""
-    wanted: OutputConfig = args.output
-    frames = store.codes.rows[videos[0].index].shape[0] * vqgan.config.downsample[0]
-    mark = None if given is None else given.mark
-    films = Films(wanted, name, videos, frames, otherwise=bool(scores), mark=mark)
-    batch_size = args.data.batch_size
+    films, batch_size = films_of(args, store, vqgan, videos, name, bool(scores), given), args.data.batch_size
     if films.kinds:
         say(f"videos: {films.folder}")
-    left = films.lacking(videos)
-    for start in range(0, len(left), batch_size):
-        batch = left[start : start + batch_size]
-        films.write(batch, [decode(store, vqgan, batch)])
+    write_films(films, store, vqgan, videos, batch_size)
     if (array := films.finish()) is not None:
         say(f"array: {array}")
     finish(store, videos, films, given, batch_size, scores)
@@ -170,4 +206,5 @@ def finish(
         entries["given"] = given.entry
         scores = with_joint(given, store, videos, batch_size, scores, in_pieces)
     store.finish(videos, scores, **entries)
+    shared_work.clear(store)
     say(f"codes and manifest: {store.folder}")

@@ -48,33 +48,37 @@ class Index:
         return dtype_of(self.n_codes)
 
 
-def read_index(folder: Path) -> Index:
-    """The index of a folder of shards.
+def read_index(folder: Path, name: str = INDEX) -> Index:
+    """The index of a folder of shards; `name` of another one than the finished one.
 
     Raises:
         UserError: there is none, or it is not one of ours.
     """
-    if not (folder / INDEX).is_file():
-        raise UserError(f"{folder} holds no {INDEX}: --vtokens needs the codes that `tats tokenize` writes")
-    content = read_json(folder / INDEX)
+    path = folder / name
+    if not path.is_file():
+        raise UserError(f"{folder} holds no {name}: --vtokens needs the codes that `tats tokenize` writes")
+    content = read_json(path)
     if not isinstance(content, dict) or content.get("kind") != KIND or content.get("version") != VERSION:
-        raise UserError(f"{folder / INDEX} is not an index of codes of version {VERSION}")
+        raise UserError(f"{path} is not an index of codes of version {VERSION}")
     try:
         index = Index(**{key: value for key, value in content.items() if key not in ("kind", "version")})
         t, h, w = index.latent_shape
         index.latent_shape = (t, h, w)
     except (TypeError, ValueError) as error:
-        raise UserError(f"{folder / INDEX} is damaged: {error}") from error
-    check_index(index, folder / INDEX)
+        raise UserError(f"{path} is damaged: {error}") from error
+    check_index(index, path)
     return index
 
 
-def write_index(folder: Path, index: Index) -> None:
+def write_index(folder: Path, index: Index, name: str = INDEX) -> None:
     """Write the index of a folder of shards, whole or not at all."""
     content = {"kind": KIND, "version": VERSION, **asdict(index)}
-    partial = folder / f"{INDEX}.tmp"
-    partial.write_text(json.dumps(content))
-    os.replace(partial, folder / INDEX)
+    partial = folder / f"{name}.tmp"
+    with partial.open("w", encoding="utf-8") as file:
+        json.dump(content, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(partial, folder / name)
 
 
 def check_index(index: Index, path: Path) -> None:

@@ -1,6 +1,8 @@
 """Writing code shards: clips or whole videos one after the other, the index last."""
 
 import hashlib
+import os
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,20 +11,29 @@ import numpy as np
 import torch
 
 from tats.data.beside import BesideWriter
-from tats.data.code_index import Index, write_index
+from tats.data.code_index import INDEX, Index, read_index, write_index
+from tats.data.left_out import say
 
 SHARD_BYTES = 256 * 2**20
+SAVE_EVERY = 300.0  # seconds
+PART = f"{INDEX}.part"
 
 
 class CodeWriter:
     """Writes one split of code shards: `add` clips, then `close`, which writes the index last.
 
-    A folder without an index is no data set, so a stopped run leaves nothing that could be taken for one.
+    A folder without an index is no data set, so a stopped run leaves nothing that could be taken for one. What it has
+    finished stands in `index.json.part`, and a writer of the same codes goes on behind it: `done` clips are there.
     """
 
-    def __init__(self, folder: Path, index: Index, shard_bytes: int = SHARD_BYTES):
+    def __init__(self, folder: Path, index: Index, shard_bytes: int = SHARD_BYTES, save_every: float = SAVE_EVERY):
+        """save_every: seconds after which a shard ends early, so that no more work than that can be lost."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.folder, self.index = folder, index
+        self.folder = folder
+        self.index = self._begun(index)
+        self.done = len(self.index.video)
+        self._save_every, self._saved = save_every, time.monotonic()
+        index = self.index
         self._shard_bytes = shard_bytes
         self._per_shard = max(1, shard_bytes // (int(np.prod(index.latent_shape)) * index.dtype.itemsize))
         self._file: Any = None
@@ -54,6 +65,7 @@ class CodeWriter:
         index.video += [int(value) for value in video]
         index.start += [int(value) for value in start]
         index.label += [int(value) for value in label]
+        self._save_in_time()
 
     def add_video(self, latent_frames: Iterable[torch.Tensor], video: int, label: int) -> int:
         """Append a whole video, int64 codes [h, w] as they come; returns its latent frames.
@@ -81,6 +93,7 @@ class CodeWriter:
         index.video.append(video)
         index.start.append(0)
         index.label.append(label)
+        self._save_in_time()
         return length
 
     def _checked(self, codes: torch.Tensor) -> np.ndarray:
@@ -96,6 +109,27 @@ class CodeWriter:
         """Finish the last shard and write the index."""
         self._finish_shard()
         write_index(self.folder, self.index)
+        (self.folder / PART).unlink(missing_ok=True)
+
+    def save(self) -> None:
+        """End the shard; a run that is stopped from here on goes on behind it."""
+        self._finish_shard()
+        write_index(self.folder, self.index, PART)
+        self._saved = time.monotonic()
+
+    def _save_in_time(self) -> None:
+        if time.monotonic() - self._saved >= self._save_every:
+            self.save()
+
+    def _begun(self, index: Index) -> Index:
+        """What a stopped run has written of these codes; `index` itself where there is nothing, or of other codes."""
+        if not (self.folder / PART).is_file():
+            return index
+        begun = read_index(self.folder, PART)
+        if described(begun) != described(index):
+            return index
+        say(f"{self.folder}: {len(begun.video)} clips are there from before")
+        return begun
 
     def _next_shard(self) -> None:
         self._finish_shard()
@@ -107,6 +141,17 @@ class CodeWriter:
     def _finish_shard(self) -> None:
         if self._file is not None:
             self._beside.finish_shard()
+            self._file.flush()
+            os.fsync(self._file.fileno())
             self._file.close()
             self._file = None
             self.index.shards[-1]["sha256"] = self._hash.hexdigest()
+
+
+def described(index: Index) -> dict[str, Any]:
+    """What is known of codes before the first is made: equal for two runs that make the same."""
+    beside = {
+        key: {name: value for name, value in facts.items() if name != "sha256"} for key, facts in index.beside.items()
+    }
+    rows = {name: getattr(index, name) for name in ("n_codes", "vqgan", "clip", "label_names", "videos", "captions")}
+    return {**rows, "beside": beside, "size": list(index.latent_shape[1:])}

@@ -42,8 +42,28 @@ def fit_to_data(
                 f"wide sampling needs crops of larger ones (--vtokens --spatial_length N)"
             )
         table = (shape[0], side, side)
-    more = {"label_names": data.label_names if "label" in gpt.keys else None, "bpe": texts.stored if texts else None}
-    return gpt.fitted(shape, n_codes, parts, places_shape=table, **more), remarks
+    fitted = gpt.fitted(
+        shape,
+        n_codes,
+        parts,
+        label_names=data.label_names if "label" in gpt.keys else None,
+        places_shape=table,
+        empty=_has_empty(gpt, training),
+        bpe=texts.stored if texts else None,
+    )
+    return fitted, remarks
+
+
+def _has_empty(gpt: GPTConfig, training: GPTTrainConfig) -> bool:
+    """True where clips lose their condition in training: its parts then have an id that says nothing."""
+    if training.cond_dropout and not gpt.keys:
+        raise UserError("--cond_dropout: an unconditional transformer has no condition to leave out")
+    if training.cond_dropout_parts and len(gpt.keys) < 2:
+        raise UserError(
+            f"--cond_dropout_parts is for several conditions (--cond_stage_key label+text), this is {gpt.key}: "
+            f"--cond_dropout leaves it out"
+        )
+    return training.cond_dropout > 0 or training.cond_dropout_parts > 0
 
 
 def window_of(data: "VideoData", vqgan: VQGAN | None) -> tuple[int, tuple[int, int, int]]:
@@ -69,9 +89,9 @@ def start(config: GPTConfig, training: GPTTrainConfig, vqgan: VQGAN | None, seed
     """A new transformer, or one with the weights of another (--init_from: one of ours or a released checkpoint).
 
     The architecture of the other counts. Where its condition has another vocabulary, the ids of codes keep their
-    weights and those of the condition start anew. Which frames a window holds and which codes are anchors may differ:
-    no weight depends on it, so coarse and between models can start from one that continues videos. Raises UserError
-    where codes or windows differ.
+    weights, and so do parts of the condition that both have; ids that are new (the empty one, say) start anew. Which
+    frames a window holds and which codes are anchors may differ: no weight depends on it, so coarse and between models
+    can start from one that continues videos. Raises UserError where codes or windows differ.
     """
     init_from = training.init_from
     if init_from is None:
@@ -92,7 +112,13 @@ def start(config: GPTConfig, training: GPTTrainConfig, vqgan: VQGAN | None, seed
     weights, own = other.state_dict(), gpt.state_dict()
     for name in ("tok_emb.weight", "head.weight"):
         if theirs.code_offset != config.code_offset:
-            weights[name] = torch.cat([own[name][: config.code_offset], weights[name][theirs.code_offset :]])
+            rows = torch.cat([own[name][: config.code_offset], weights[name][theirs.code_offset :]])
+            for part in config.parts:
+                known = theirs.part(part.key)
+                if known is not None and known.values == part.values:
+                    there = weights[name][known.first_id : known.first_id + known.values]
+                    rows[part.first_id : part.first_id + part.values] = there
+            weights[name] = rows
     gpt.load_state_dict(weights)
     return gpt
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from tats.data.code_index import check_shard, dtype_of
+from tats.data.code_index import check_shard, dtype_of, sha256_of
 from tats.flags import UserError
 from tats.plain import matches
 
@@ -94,11 +94,7 @@ class Beside:
         path = self._path(number)
         if not path.is_file():
             raise UserError(f"{path} is missing. {_ANEW}")
-        digest = hashlib.sha256()
-        with path.open("rb") as file:
-            while piece := file.read(2**20):
-                digest.update(piece)
-        if digest.hexdigest() != sha256:
+        if sha256_of(path) != sha256:
             raise UserError(f"{path} is not the file its index describes. {_ANEW}")
         check_shard(path, dtype_of(self.n_codes), self.clips[number] * self.stored[0], self.stored[1:], self.n_codes)
 

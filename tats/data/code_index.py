@@ -1,5 +1,6 @@
 """The index of code shards, and whether the shards are what it says: looked at once, before the first code is used."""
 
+import hashlib
 import json
 import os
 from dataclasses import asdict, dataclass, field
@@ -128,6 +129,15 @@ def _wrong_number(index: Index) -> str | None:
     if index.lengths and sum(index.lengths) > 2**50:
         return "more latent frames than any disk holds"
     return None
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while piece := file.read(2**20):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def check_shard(path: Path, dtype: np.dtype, latent_frames: int, shape: tuple[int, ...], n_codes: int) -> None:

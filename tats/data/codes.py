@@ -7,7 +7,6 @@ for all: names of the labels, shape, codebook size, how the clips were cut, the 
 the number of clips and the SHA-256. Codes of sounds and semantic maps lie beside them (`tats.data.beside`).
 """
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,10 +15,11 @@ import numpy as np
 import torch
 
 from tats.data.beside import Beside
-from tats.data.code_index import INDEX, check_shard, read_index
+from tats.data.code_index import INDEX, check_shard, read_index, sha256_of
 from tats.data.config import DataConfig
 from tats.data.hdf5 import Table, long_enough, texts_beside
 from tats.data.left_out import say
+from tats.data.remote import fetch_codes, is_address
 from tats.flags import UserError
 
 PUBLISHED_CODES = 16384  # codebook of the published HDF5 files of codes, which do not say
@@ -36,10 +36,11 @@ class CodeShards:
         """`crop`: rows and columns are cropped at random to `--spatial_length` where the stored ones are more.
 
         Raises:
-            UserError: no such folder, a damaged or foreign index, shards that differ from it, or clips that are shorter
-                than the window.
+            UserError: no such folder or address, a damaged or foreign index, shards that differ from it, or clips that
+                are shorter than the window.
         """
-        self.folder = Path(str(config.data_path)).expanduser() / split
+        at = str(config.data_path)
+        self.folder = fetch_codes(at, split, config.cache_dir) if is_address(at) else Path(at).expanduser() / split
         self.index = read_index(self.folder)
         self.stored = tuple(self.index.latent_shape)
         self.label_names, self.n_codes = self.index.label_names, self.index.n_codes
@@ -96,9 +97,7 @@ class CodeShards:
         path = self.folder / shard["file"]
         if not path.is_file():
             raise UserError(f"{path} is missing. Make the codes anew with `tats tokenize`")
-        with path.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256") if hasattr(hashlib, "file_digest") else _digest(file)
-        if digest.hexdigest() != shard["sha256"]:
+        if sha256_of(path) != shard["sha256"]:
             raise UserError(f"{path} is not the file its index describes. Make the codes anew with `tats tokenize`")
         check_shard(path, self.index.dtype, latent_frames, self.stored[1:], self.n_codes)
 
@@ -231,10 +230,3 @@ def codebook_of(table: Table) -> int:
     if not isinstance(said, (int, np.integer)) or not 1 <= int(said) <= 2**31:
         raise UserError(f"{table.path}: its attribute n_codes must be an integer of 1 or more, is {str(said)[:60]}")
     return int(said)
-
-
-def _digest(file: Any) -> Any:
-    digest = hashlib.sha256()
-    while piece := file.read(2**20):
-        digest.update(piece)
-    return digest

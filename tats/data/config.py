@@ -11,7 +11,11 @@ from tats.flags import UserError, arg
 class DataConfig:
     """Where the clips come from and how they are cut."""
 
-    data_path: str | None = arg(None, "folder with train/ and test/, or an HDF5 file, or a folder of code shards")
+    data_path: str | None = arg(
+        None,
+        "folder with train/ and test/; or an HDF5 file; or zip files of pictures; or a folder of code shards, which "
+        "may lie at an address (s3://...)",
+    )
     sequence_length: int = arg(16, "frames of a clip, before --sample_every_n_frames")
     resolution: int = arg(64, "height and width of a clip (with --vtokens on HDF5: of the stored codes)")
     sample_every_n_frames: int = arg(
@@ -27,6 +31,9 @@ class DataConfig:
     image_folder: bool = arg(False, "--data_path holds folders of pictures, one folder per video")
     test_share: float = arg(0.1, "with --image_folder and no train/ and test/: share of the folders that tests")
     split_seed: int = arg(0, "with --image_folder: which folders these are")
+    cache_dir: str | None = arg(
+        None, "folder of this machine that keeps the codes of an address; none: tats/remote in the user's cache"
+    )
     vtokens: bool = arg(False, "clips are codes computed beforehand (`tats tokenize`, or HDF5): nothing is decoded")
     spatial_length: int = arg(
         15,

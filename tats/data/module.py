@@ -19,6 +19,7 @@ from tats.data.frames import FrameFolder
 from tats.data.hdf5 import VideoFile
 from tats.data.left_out import say
 from tats.data.loader import Clips, Loader, Order, Source
+from tats.data.remote import is_address
 from tats.data.room import check_workers
 from tats.data.sound import Sounds, SoundVideos
 from tats.data.stores import zips_at
@@ -168,12 +169,23 @@ class VideoData:
             return 8 * math.prod(shape)
         return 4 * (config.image_channels + config.smap_cond) * config.clip_frames * config.resolution**2
 
+    def _far(self, split: str) -> Source:
+        """Data at an address: code shards."""
+        if not self.config.vtokens:
+            raise UserError(
+                f"--data_path {self.config.data_path}: of data at an address only codes are read: give --vtokens, or "
+                f"copy the videos to this machine"
+            )
+        return CodeShards(self.config, split, self.crop_codes)
+
     def _make(self, split: str) -> Source:
         config = self.config
         if config.data_path is None:
             raise UserError(
                 "--data_path is needed: a folder with train/ and test/, one folder of videos per class in each"
             )
+        if is_address(config.data_path):
+            return self._far(split)
         path = existing_path(config.data_path, "--data_path")
         if config.vtokens:
             return CodeFile(config, split) if path.is_file() else CodeShards(config, split, self.crop_codes)

@@ -14,6 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from tats.data.code_index import INDEX, read_index, sha256_of
 from tats.data.left_out import say
 from tats.data.room import check_disk
 from tats.flags import UserError
@@ -72,10 +75,41 @@ def fetch(address: str, wanted: Sequence[Wanted], folder: Path) -> None:
             _bring(f"{address.rstrip('/')}/{each.name}", each, folder / each.name)
 
 
-def drop(folder: Path, wanted: Wanted) -> None:
-    """Remove a file of the cache that is no longer what its checksum says, and say so."""
-    say(f"{folder / wanted.name} is damaged: it is fetched again")
-    (folder / wanted.name).unlink(missing_ok=True)
+def fetch_codes(address: str, split: str, cache: str | None) -> Path:
+    """The code shards of a split below an address, in a folder of this machine.
+
+    The index is read anew each time, and shards lie below its checksum: codes that were replaced are other files. What
+    has been damaged in the cache is fetched again.
+
+    Raises:
+        UserError: see `fetch`; or there is no index, or a damaged one.
+    """
+    place = f"{address.rstrip('/')}/{split}"
+    content = read_bytes(f"{place}/{INDEX}")
+    folder = cache_folder(place, cache) / hashlib.sha256(content).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = folder / f".{INDEX}.{os.getpid()}.part"
+    partial.write_bytes(content)
+    os.replace(partial, folder / INDEX)
+    index = read_index(folder)
+    frame = int(np.prod(index.latent_shape[1:])) * index.dtype.itemsize
+    lengths, wanted, first = index.lengths, [], 0
+    for number, shard in enumerate(index.shards):
+        end = first + shard["clips"]
+        frames = sum(lengths[first:end]) if lengths else shard["clips"] * index.latent_shape[0]
+        wanted.append(Wanted(shard["file"], frames * frame, shard["sha256"]))
+        for key, facts in index.beside.items():
+            sums = facts.get("sha256")
+            if isinstance(sums, list) and number < len(sums):  # a list that is too short is refused by its reader
+                wanted.append(Wanted(f"{key}_{number:05d}.bin", None, str(sums[number])))
+        first = end
+    for each in wanted:
+        path = folder / each.name
+        if path.is_file() and sha256_of(path) != each.sha256:
+            say(f"{path} is damaged: it is fetched again")
+            path.unlink(missing_ok=True)
+    fetch(place, wanted, folder)
+    return folder
 
 
 def _bring(address: str, wanted: Wanted, path: Path) -> None:

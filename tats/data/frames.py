@@ -16,10 +16,13 @@ import torch
 
 from tats.data.config import DataConfig
 from tats.data.left_out import check_short, check_unreadable
-from tats.data.stores import FolderStore, ZipStore, is_picture, opened, zips_at
+from tats.data.stores import FolderStore, ZipStore, has_pictures, is_picture, opened, zips_at
 from tats.flags import UserError
 from tats.reader import ReadError
 from tats.video import change_channels, from_frames
+
+
+GRID = "grid_"  # how the names of pictures begin that samplers write of many videos at once
 
 
 class FrameFolder:
@@ -77,6 +80,45 @@ class FrameFolder:
         if raw and self.ready:
             return {"frames": frames, "label": label}
         return {"video": change_channels(from_frames(frames), self.config.image_channels), "label": label}
+
+
+class Pictures:
+    """One video of a store, to be read whole."""
+
+    def __init__(self, store: FolderStore | ZipStore, name: str):
+        self.store, self.name = store, name
+
+    def frames(self) -> np.ndarray:
+        """Its pictures in their order, in the size they have: uint8 [T, H, W, 3].
+
+        Raises:
+            ReadError: one cannot be read, or they differ in size.
+        """
+        files = in_order([file for file in self.store.pictures(self.name) if not file.startswith(GRID)])
+        frames = [np.asarray(read_picture(self.store.open(self.name, file))) for file in files]
+        sizes = {frame.shape for frame in frames}
+        if len(sizes) > 1:
+            raise ReadError(f"{self.store.where}: the pictures of {self.name} differ in size ({sorted(sizes)[:3]})")
+        return np.stack(frames)
+
+
+def picture_videos(root: Path) -> list[Pictures]:
+    """The videos that lie at `root` as pictures: in a zip file, in the zip files of a folder, or in folders; [] without
+    any. Grids of samples are no videos.
+
+    Raises:
+        UserError: a zip file cannot be read.
+    """
+    zips = [root] if root.is_file() else sorted(root.rglob("*.zip"))
+    store: FolderStore | ZipStore
+    if zips:
+        store = ZipStore(zips)
+    elif has_pictures(root):
+        store = FolderStore(root)
+    else:
+        return []
+    shown = [name for name in store.videos if any(not file.startswith(GRID) for file in store.pictures(name))]
+    return [Pictures(store, name) for name in shown]
 
 
 def load_pictures(paths: list[Any], resolution: int) -> torch.Tensor:

@@ -244,6 +244,11 @@ def picture_folders(root: Path) -> list[str]:
     return sorted(names)
 
 
+def has_pictures(root: Path) -> bool:
+    """Whether a picture lies anywhere in a folder."""
+    return any(is_picture(name) for _, _, files in os.walk(root, followlinks=True) for name in files)
+
+
 def is_picture(name: str) -> bool:
     """Whether a file is one, by its name."""
     return name.lower().endswith(PICTURES) and not name.startswith(".")

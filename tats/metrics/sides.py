@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tats.data.frames import Pictures, picture_videos
 from tats.flags import UserError
 from tats.metrics.clip_choice import offset_of
 from tats.metrics.processes import ALONE, World
@@ -90,7 +91,8 @@ class MadeClips:
 
 
 class FileClips:
-    """Clips that lie in files: arrays uint8 [N, T, H, W, C] (.npy, .npz), else one clip in each video file.
+    """Clips that lie in files: arrays uint8 [N, T, H, W, C] (.npy, .npz), else one clip in each video file, else one in
+    each folder of pictures (of a folder, or of zip files).
 
     path: such a file, or a folder of them, in the order of their names. limit: clips that are taken, at most.
     """
@@ -98,7 +100,7 @@ class FileClips:
     def __init__(self, path: str | Path, protocol: Protocol, limit: int | None = None, batch_size: int = 16):
         self.path, self.protocol, self.batch_size = Path(path).expanduser(), protocol, batch_size
         arrays, films = clip_files(self.path)
-        self.pixels = "raw" if arrays else "video files"
+        self.pixels = "raw" if arrays else "video files" if isinstance(films[0], Path) else "pictures"
         self._arrays = [read_array(file) for file in arrays]
         self._films = films
         counts = [len(array) for array in self._arrays] or [1] * len(films)
@@ -139,7 +141,8 @@ class FileClips:
             return torch.from_numpy(np.array(self._arrays[file][row]))
         from tats.media import read_frames
 
-        return torch.from_numpy(read_frames(self._films[file]))
+        film = self._films[file]
+        return torch.from_numpy(read_frames(film) if isinstance(film, Path) else film.frames())
 
 
 def _origin(pixels: str, frames: Tensor, protocol: Protocol) -> str:
@@ -158,11 +161,12 @@ def files_print(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def clip_files(path: Path) -> tuple[list[Path], list[Path]]:
-    """Arrays and video files at or below `path`; where there are arrays, these are the clips.
+def clip_files(path: Path) -> tuple[list[Path], list[Path] | list[Pictures]]:
+    """Arrays and videos at or below `path`; where there are arrays, these are the clips. Videos are files, or where there
+    are none, folders of pictures.
 
     Raises:
-        UserError: there are neither.
+        UserError: there is none of them.
     """
     from tats.reader import SUFFIXES
 
@@ -174,9 +178,15 @@ def clip_files(path: Path) -> tuple[list[Path], list[Path]]:
     films = [
         file for file in files if file.name.lower().endswith(tuple(SUFFIXES)) and not file.name.startswith("grid_")
     ]
-    if not arrays and not films:
-        raise UserError(f"{path} holds no clips: give .npy or .npz arrays, or video files ({', '.join(SUFFIXES)})")
-    return arrays, [] if arrays else films
+    if arrays or films:
+        return arrays, [] if arrays else films
+    pictures = picture_videos(path)
+    if not pictures:
+        raise UserError(
+            f"{path} holds no clips: give .npy or .npz arrays, video files ({', '.join(SUFFIXES)}), or folders of "
+            f"pictures, which may lie in zip files"
+        )
+    return [], pictures
 
 
 def read_array(path: Path) -> np.ndarray:

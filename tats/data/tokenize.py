@@ -1,25 +1,40 @@
 """A data set through the VQGAN once, so that transformers train without decoding video."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from tats.data.beside import facts_of
+from tats.data.captions import caption_file
 from tats.data.clips import VideoFolder
-from tats.data.code_index import INDEX, Index, read_index
+from tats.data.code_index import INDEX, Index, read_index, write_index
 from tats.data.code_writer import CodeWriter
 from tats.data.config import DataConfig
 from tats.data.left_out import check_unreadable, say
 from tats.data.loader import Clips, Loader, Order
 from tats.data.module import VideoData
+from tats.data.spectrogram import SIZE
 from tats.flags import UserError
 from tats.reader import ReadError, read_all
 from tats.video import preprocess
 
 CUT = ("sequence_length", "sample_every_n_frames", "resolution", "image_channels")  # what a clip is
+
+
+SPLITS = ("train", "test")
+IN_BATCH = {"stft": "stft", "smap": "video_smap"}  # what a batch calls what lies beside its videos
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A VQGAN and its fingerprint: it has `encode`, `n_codes` and `config`."""
+
+    vqgan: Any
+    fingerprint: str
 
 
 class Windows:
@@ -43,20 +58,28 @@ def windows(source: Any, stride: int) -> Windows:
     return Windows(source, video, np.concatenate(starts))
 
 
-def tokenize(config: DataConfig, vqgan: Any, fingerprint: str, out: str | Path, stride: int | None = None) -> Path:
+def tokenize(
+    config: DataConfig,
+    vqgan: Any,
+    fingerprint: str,
+    out: str | Path,
+    stride: int | None = None,
+    beside: Mapping[str, Encoder] | None = None,
+) -> Path:
     """Encode windows of both splits and write them as shards below `out`; returns that folder.
 
     `vqgan` has `encode`, `n_codes` and `config`. Clips are as long as `config` says, which may differ from what the
     VQGAN was trained on (a line says so), in the resolution and channels that it was trained with. Windows of training
-    videos begin `stride` frames apart (None: side by side), those of test videos side by side. A folder that holds
-    these very codes is kept as it is.
+    videos begin `stride` frames apart (None: side by side), those of test videos side by side. Captions that lie beside
+    the videos are kept. beside: the VQGANs of sounds (`stft`) and of semantic maps (`smap`) whose codes are wanted
+    beside those of the videos. A folder that holds these very codes is kept as it is.
 
     Raises:
         UserError: the data cannot be read, or the folder holds other codes.
     """
     out = Path(out).expanduser()
-    own = vqgan.config
-    config = replace(config, resolution=own.resolution, image_channels=own.image_channels)
+    own, others = vqgan.config, dict(beside or {})
+    config = with_captions(replace(config, resolution=own.resolution, image_channels=own.image_channels))
     cut = {name: getattr(config, name) for name in CUT}
     length = (own.sequence_length, own.sample_every_n_frames)
     if (config.sequence_length, config.sample_every_n_frames) != length:
@@ -64,19 +87,41 @@ def tokenize(config: DataConfig, vqgan: Any, fingerprint: str, out: str | Path, 
     shape = _latent_shape(vqgan, config)
     stride = stride or config.span
     data = VideoData(config, seed=0)
-    for split in ("train", "test"):
+    for split in SPLITS:
         source = data.source(split)
         clip = {**cut, "window_stride": stride}
-        names = list(getattr(source, "names", []))
-        if not _kept(out / split, fingerprint, clip, names):
-            index = Index(vqgan.n_codes, shape, fingerprint, clip, data.label_names, names)
+        found = {key: facts_of(each.vqgan.n_codes, _latent_shape(each.vqgan, config, key), each.fingerprint)
+                 for key, each in others.items()}  # fmt: skip
+        index = Index(vqgan.n_codes, shape, fingerprint, clip, data.label_names, list(getattr(source, "names", [])))
+        index.captions, index.beside = _captions(source), found
+        if not _kept(out / split, index):
             listed = windows(source, stride if split == "train" else config.span)
-            _encode(config, vqgan, listed, CodeWriter(out / split, index))
+            _encode(config, vqgan, listed, CodeWriter(out / split, index), others)
     return out
 
 
+def with_captions(config: DataConfig) -> DataConfig:
+    """The same, with captions where both splits have them: they cost nothing, and serve who trains from the codes."""
+    if config.text_cond or config.data_path is None or config.vtokens:
+        return config
+    root = Path(config.data_path).expanduser()
+    if root.is_file():
+        files = [root.parent / f"{split}_text_description.txt" for split in SPLITS]
+    else:
+        files = [caption_file(config, root / split) for split in SPLITS]
+    return replace(config, text_cond=not config.image_folder and all(path.is_file() for path in files))
+
+
+def _captions(source: Any) -> list[list[str]]:
+    """The captions of every video of a source; none without."""
+    texts, rows = getattr(source, "texts", None), getattr(source, "videos", None)
+    if texts is None:
+        return []
+    return [texts[row] for row in rows.tolist()] if isinstance(rows, np.ndarray) else list(texts)
+
+
 @torch.inference_mode()
-def _encode(config: DataConfig, vqgan: Any, listed: Windows, writer: CodeWriter) -> None:
+def _encode(config: DataConfig, vqgan: Any, listed: Windows, writer: CodeWriter, others: Mapping[str, Encoder]) -> None:
     from tqdm import tqdm
 
     clips = Clips(listed, seed=0, train=False)
@@ -86,7 +131,8 @@ def _encode(config: DataConfig, vqgan: Any, listed: Windows, writer: CodeWriter)
     for batch in tqdm(loader, desc=f"encoding {writer.folder}", unit=" batches"):
         places = batch["index"].numpy()
         codes = vqgan.encode(batch["video"].to(device))  # [B, t, h, w]
-        writer.add(codes, listed.video[places], listed.start[places], batch["label"])
+        more = {key: each.vqgan.encode(batch[IN_BATCH[key]].to(device)) for key, each in others.items()}
+        writer.add(codes, listed.video[places], listed.start[places], batch["label"], more)
     writer.close()
     say(f"{writer.folder}: {len(clips)} clips of codes, of {len(set(listed.video.tolist()))} videos")
 
@@ -106,7 +152,7 @@ def tokenize_whole(
     out = Path(out).expanduser()
     own, every = vqgan.config, config.sample_every_n_frames
     factor = own.downsample[0]
-    config = replace(config, resolution=own.resolution, image_channels=own.image_channels)
+    config = with_captions(replace(config, resolution=own.resolution, image_channels=own.image_channels))
     config = replace(config, sequence_length=factor if config.image_folder else factor * every)  # a latent frame
     latents, height, width = own.latent_shape
     clip = {name: getattr(config, name) for name in CUT[1:]} | {"latent_frames": latents}
@@ -114,12 +160,10 @@ def tokenize_whole(
     for split in ("train", "test"):
         source = data.source(split)
         names = list(getattr(source, "names", []))
-        if _kept(out / split, fingerprint, clip, names):
-            continue
-        writer = CodeWriter(
-            out / split, Index(vqgan.n_codes, (1, height, width), fingerprint, clip, data.label_names, names)
-        )
-        _encode_whole(source, vqgan, writer, encode)
+        index = Index(vqgan.n_codes, (1, height, width), fingerprint, clip, data.label_names, names)
+        index.captions = _captions(source)
+        if not _kept(out / split, index):
+            _encode_whole(source, vqgan, CodeWriter(out / split, index), encode)
     return out
 
 
@@ -169,16 +213,21 @@ def whole_video(source: Any, video: int) -> Iterator[torch.Tensor]:
 
 
 @torch.inference_mode()
-def _latent_shape(vqgan: Any, config: DataConfig) -> tuple[int, int, int]:
-    """Latent frames, rows and columns of one clip.
+def _latent_shape(vqgan: Any, config: DataConfig, key: str = "video") -> tuple[int, int, int]:
+    """Latent frames, rows and columns of one clip, of its sound (`stft`) or of its maps (`smap`).
 
     Raises:
-        UserError: the clip is too short for this VQGAN.
+        UserError: the clip is too short for this VQGAN, or is no such thing.
     """
-    size = (config.clip_frames, config.resolution, config.resolution)
+    side = config.resolution
+    sizes = {"video": (config.clip_frames, side, side), "smap": (config.clip_frames, side, side)}
+    size = {**sizes, "stft": (config.span, *SIZE)}[key]
+    channels = {"video": config.image_channels, "smap": config.smap_cond, "stft": 1}[key]
+    if vqgan.config.image_channels != channels:
+        raise UserError(f"{key} has {channels} channels, the VQGAN for it {vqgan.config.image_channels}")
     device = next(vqgan.parameters()).device
     try:
-        t, h, w = vqgan.encode(torch.zeros(1, config.image_channels, *size, device=device)).shape[1:]
+        t, h, w = vqgan.encode(torch.zeros(1, channels, *size, device=device)).shape[1:]
     except RuntimeError as error:
         raise UserError(
             f"--sequence_length {config.sequence_length} makes clips of {size[0]} frames, too short for a VQGAN that "
@@ -187,13 +236,19 @@ def _latent_shape(vqgan: Any, config: DataConfig) -> tuple[int, int, int]:
     return t, h, w
 
 
-def _kept(folder: Path, fingerprint: str, clip: dict[str, Any], names: list[str]) -> bool:
-    """Whether the folder holds these codes already."""
+def _kept(folder: Path, wanted: Index) -> bool:
+    """Whether the folder holds these codes already. Captions that have changed meanwhile are written into its index."""
     if not (folder / INDEX).exists():
         return False
     index = read_index(folder)
-    if (index.vqgan, index.clip, index.videos) == (fingerprint, clip, names):
+    beside = [{key: facts["vqgan"] for key, facts in each.beside.items()} for each in (index, wanted)]
+    if (index.vqgan, index.clip, index.videos, beside[0]) == (wanted.vqgan, wanted.clip, wanted.videos, beside[1]):
+        if wanted.captions and index.captions != wanted.captions:
+            index.captions = wanted.captions
+            write_index(folder, index)
         say(f"{folder}: these codes are there already, {len(index.label)} clips")
         return True
-    other = "another VQGAN" if index.vqgan != fingerprint else "other videos or windows"
+    other = "another VQGAN" if index.vqgan != wanted.vqgan else "other videos or windows"
+    if beside[0] != beside[1]:
+        other = f"{' and '.join(['videos', *beside[0]])}, not of {' and '.join(['videos', *beside[1]])} as asked for"
     raise UserError(f"--out {folder.parent} holds codes of {other}. Remove it, or give another folder")

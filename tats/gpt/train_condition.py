@@ -1,6 +1,7 @@
 """What a transformer is conditioned on, from flags and data: its parts, the byte pairs of texts, the frozen VQGANs."""
 
 from dataclasses import dataclass, replace
+from math import prod
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from tats import checkpoint
 from tats.data.config import DataConfig
 from tats.data.left_out import say
 from tats.data.module import VideoData
+from tats.data.spectrogram import SIZE
 from tats.flags import UserError
 from tats.gpt.bpe import ADDRESS, SHA256, ClipBPE
 from tats.gpt.config import GPTConfig
@@ -16,7 +18,6 @@ from tats.gpt.train_config import GPTTrainConfig
 from tats.gpt.vocabulary import CaptionBPE, read_vocabulary, train
 from tats.vqgan.model import VQGAN
 
-SPECTROGRAM = (64, 16)  # rows and columns of the sound of one video frame
 CLIP_LENGTH = 256  # tokens of a text in the published models
 TRAINED_IDS = 1024  # ids, at most, of a vocabulary that is trained with the transformer
 
@@ -58,9 +59,14 @@ def opened(
 ) -> tuple[VideoData, Frozen, Texts | None]:
     """What a transformer is trained with: the data, whose clips carry what the condition wants of them, the frozen
     VQGANs, and what turns texts into ids, where they are (part of) the condition."""
-    by_text = "text" in gpt.keys
-    videos = VideoData(replace(data, text_cond=data.text_cond or by_text), seed=seed, crop_codes=gpt.vtokens_pos)
-    return videos, Frozen.load(training), texts_of(training, videos) if by_text else None
+    by_text, frozen = "text" in gpt.keys, Frozen.load(training)
+    data = replace(data, text_cond=data.text_cond or by_text)
+    if not data.vtokens and "stft" in gpt.keys:
+        data = replace(data, stft_data=True)
+    if not data.vtokens and "smap" in gpt.keys and frozen.smap is not None:
+        data = replace(data, smap_cond=frozen.smap.config.image_channels)
+    videos = VideoData(data, seed=seed, crop_codes=gpt.vtokens_pos)
+    return videos, frozen, texts_of(training, videos) if by_text else None
 
 
 def texts_of(training: GPTTrainConfig, data: VideoData) -> Texts:
@@ -119,11 +125,21 @@ def _of_codes(key: str, data: VideoData, frozen: Frozen) -> tuple[int, int]:
     """Tokens and ids of a condition that is codes itself: sounds, maps."""
     config = data.config
     own = frozen.sound if key == "stft" else frozen.smap
+    what = "sounds" if key == "stft" else "semantic maps"
+    if config.vtokens:
+        stored = getattr(data.source("train"), "beside", {}).get(key)
+        if stored is None:
+            raise UserError(
+                f"--cond_stage_key {key}: {config.data_path} holds no codes of {what}; `tats tokenize "
+                f"--{key}_vqgan_ckpt` keeps them beside those of the videos"
+            )
+        if own is not None and checkpoint.fingerprint(own) != stored.vqgan:
+            raise UserError(f"--{key}_vqvae is not the VQGAN that made the codes of {what} in {config.data_path}")
+        return prod(stored.latent_shape), stored.n_codes
     if own is None:
-        what = "sounds" if key == "stft" else "semantic maps"
         raise UserError(f"--cond_stage_key {key} needs --{key}_vqvae, the checkpoint of the VQGAN of {what}")
     if key == "stft":
-        return codes_of(own, 1, config.span, *SPECTROGRAM).numel(), own.n_codes
+        return codes_of(own, 1, config.span, *SIZE).numel(), own.n_codes
     return codes_of(
         own, config.smap_cond, config.clip_frames, config.resolution, config.resolution
     ).numel(), own.n_codes

@@ -21,7 +21,6 @@ from tats.flags import UserError
 from tats.reader import ReadError
 from tats.video import change_channels, from_frames
 
-
 GRID = "grid_"  # how the names of pictures begin that samplers write of many videos at once
 
 
@@ -109,6 +108,8 @@ def picture_videos(root: Path) -> list[Pictures]:
     Raises:
         UserError: a zip file cannot be read.
     """
+    if root.is_file() and root.suffix.lower() != ".zip":
+        return []
     zips = [root] if root.is_file() else sorted(root.rglob("*.zip"))
     store: FolderStore | ZipStore
     if zips:

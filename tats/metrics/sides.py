@@ -162,8 +162,8 @@ def files_print(path: Path) -> str:
 
 
 def clip_files(path: Path) -> tuple[list[Path], list[Path] | list[Pictures]]:
-    """Arrays and videos at or below `path`; where there are arrays, these are the clips. Videos are files, or where there
-    are none, folders of pictures.
+    """Arrays and videos at or below `path`; where there are arrays, these are the clips. Videos are files, or where
+    there are none, folders of pictures.
 
     Raises:
         UserError: there is none of them.

@@ -135,7 +135,7 @@ def gpt_training(**flags: Any) -> GPTTraining:
     """A small transformer."""
     config = GPTConfig(n_layer=2, n_head=2, n_embd=16, block_size=0, unconditional=True)
     gpt = GPT(config.fitted((2, 2, 2), 10))
-    return GPTTraining(gpt, GPTTrainConfig(lr_schedule="cosine", pkeep=0.8, **flags), 1e-3, seed=5)
+    return GPTTraining(gpt, GPTTrainConfig(warmup_steps=4, pkeep=0.8, **flags), 1e-3, seed=5)
 
 
 def train(kind: str, root: str, batch_size: int, steps: int, flags: dict[str, Any], more: dict[str, Any]) -> None:

@@ -174,7 +174,7 @@ class GPTTraining(pl.LightningModule):
         self.log("train/loss", shown.pop("train/loss"), prog_bar=True, on_step=True)
         self.log_dict(shown, on_step=True)
         counts = torch.bincount(codes.flatten(), minlength=self.gpt.config.n_codes)
-        self.used = counts if self.used is None else self.used + counts
+        self.used = counts if self.used is None else self.used.to(counts) + counts
         return value
 
     def validation_step(self, batch: Mapping[str, Tensor], batch_idx: int) -> None:
@@ -195,6 +195,16 @@ class GPTTraining(pl.LightningModule):
         self.used = None
 
     # ---- optimizer and checkpoint
+
+    def configure_model(self) -> None:
+        """With --strategy fsdp, every process keeps its rows of the weights only."""
+        if self.device_mesh is None:
+            return
+        from tats.sharded import shard
+
+        if self.config.optimizer == "muon":
+            raise UserError("--optimizer muon needs whole matrices, which --strategy fsdp does not have: take adamw")
+        shard(self.gpt, self.gpt.blocks, self.device_mesh["data_parallel"])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         """AdamW with the published groups, or Muon for the matrices of the blocks; the learning rate constant, or
@@ -225,3 +235,8 @@ class GPTTraining(pl.LightningModule):
         checkpoint["kind"] = "gpt"
         checkpoint["config"] = to_dict(self.gpt.config)
         checkpoint["extra"] = self.extra
+        checkpoint["used"] = None if self.used is None else current().sum(self.used)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """What was counted since the last line of the log counts on, in one process for all."""
+        self.used = checkpoint.get("used") if current().rank == 0 else None

@@ -63,6 +63,8 @@ class Division:
                 "--gpt_ckpt: a coarse transformer (--sample_every_n_latent_frames) is not sampled by itself"
             )
         t = sounds.config.downsample[0]
+        if sounds.config.image_channels != 1:
+            raise UserError("--stft_vqgan_ckpt does not go with --gpt_ckpt: it is a VQGAN of pictures, not of sounds")
         one = torch.zeros(1, 1, t, 64, 16, device=next(sounds.parameters()).device)
         per_frame = sounds.encode(one).numel()  # codes of one latent frame of sound
         pictures = -(-part.n_cond // per_frame) * t  # released files tell this up to one token
@@ -211,16 +213,17 @@ class SoundClips:
         """The classes of the clips as a transformer with these `names` counts them.
 
         Raises:
-            UserError: it does not know one of them.
+            UserError: it stores no names, or does not know one of these classes.
         """
-        known = list(names or self.source.label_names)
+        if names is None:
+            raise UserError("this transformer stores no names of its classes: say with --label which to make")
         own = [self.source.label_names[int(self.source.labels[number])] for number in self.clips.video_of]
-        strange = sorted(set(own) - set(known))
+        strange = sorted(set(own) - set(names))
         if strange:
             raise UserError(
-                f"--data_path: this transformer knows no class {strange[0]!r}; its classes are {', '.join(known)}"
+                f"--data_path: this transformer knows no class {strange[0]!r}; its classes are {', '.join(names)}"
             )
-        return [known.index(name) for name in own]
+        return [list(names).index(name) for name in own]
 
     def write_truth(self, videos: Sequence[Video], path_of: Callable[[Video, str, str], Path]) -> None:
         """The clips themselves, with their sound, and copies of the files they were cut from, once per clip.

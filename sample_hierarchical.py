@@ -10,10 +10,12 @@ from tats.gpt.sample_config import HierarchicalConfig
 def main() -> None:
     """Parse, load, sample, write, judge."""
     args = flags.parse(HierarchicalConfig)
-    from tats import checkpoint, conditions, judging, long_run, output, sampling
+    from tats import changes, checkpoint, conditions, judging, long_run, output, sampling
     from tats.gpt import api, endless
 
     sampling.needed(args, "ckpt1", "ckpt2", "vqgan")
+    schedule = changes.read_schedule(args.schedule)
+    args = schedule.begun(args)
     device = sampling.device_of(args.draw.device)
     coarse, vqgan = checkpoint.load_pair(args.ckpt1, args.vqgan, device)
     fine = checkpoint.load_transformer(args.ckpt2, args.vqgan, device=device)
@@ -22,14 +24,16 @@ def main() -> None:
     frames = long_run.latent_length(args.frames, args.sample_length, vqgan, step)
     judge = judging.opened(args, judging.data_of(args.judge), frames, vqgan)
     given = sampling.given_by(args, coarse.config, vqgan, side, frames)
-    wanted = conditions.conditions_of(coarse.config, args.output)
+    wanted = conditions.conditions_of(coarse.config, args.output, vqgan, frames)
+    changing = schedule.changes(coarse.config, args.output, vqgan, frames)
     videos = sampling.videos_of(coarse.config, args, wanted, given)
     models = {"coarse": coarse, "fine": fine, "vqgan": vqgan}
-    store = sampling.open_store(args, models, wanted, given, length=frames - 1, context=context)
+    settings = {"length": frames - 1, "context": context, **schedule.settings}
+    store = sampling.open_store(args, models, wanted, given, **settings)
 
     def make(batch, known, start):
         more = {"seeds": [video.seed for video in batch], "known": known, "start": start}
-        more["gap_batch"] = args.gap_batch
+        more |= {"gap_batch": args.gap_batch, "schedule": changing}
         return api.sample_hierarchical_codes(
             coarse, fine, frames, context, **more, **wanted.of(batch), **args.draw.settings
         )

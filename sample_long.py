@@ -10,23 +10,28 @@ from tats.gpt.sample_config import LongConfig
 def main() -> None:
     """Parse, load, sample, write, judge."""
     args = flags.parse(LongConfig)
-    from tats import checkpoint, conditions, judging, long_run, output, sampling
+    from tats import changes, checkpoint, conditions, judging, long_run, output, sampling
     from tats.gpt import api, endless
 
     sampling.needed(args, "gpt_ckpt", "vqgan_ckpt")
+    schedule = changes.read_schedule(args.schedule)
+    args = schedule.begun(args)
     gpt, vqgan = checkpoint.load_pair(args.gpt_ckpt, args.vqgan_ckpt, sampling.device_of(args.draw.device))
     length, context = long_run.latent_length(args.frames, args.sample_length, vqgan), args.temporal_sample_pos
     side, trained = sampling.side_of(gpt, args.sample_resolution), gpt.config.latent_shape
     judge = judging.opened(args, judging.data_of(args.judge), length, vqgan)
     given = sampling.given_by(args, gpt.config, vqgan, side, length)
-    wanted = conditions.conditions_of(gpt.config, args.output)
+    wanted = conditions.conditions_of(gpt.config, args.output, vqgan, length, by_window=True)
+    changing = schedule.changes(gpt.config, args.output, vqgan, length)
     videos = sampling.videos_of(gpt.config, args, wanted, given)
     models = {"gpt": gpt, "vqgan": vqgan}
-    store = sampling.open_store(args, models, wanted, given, length=length, context=context, side=side)
+    settings = {"length": length, "context": context, "side": side, **schedule.settings}
+    store = sampling.open_store(args, models, wanted, given, **settings)
 
     def make(batch, known, start):
         seeds = [video.seed for video in batch]
         more = {"seeds": seeds, "known": known, "start": start, **wanted.of(batch), **args.draw.settings}
+        more["schedule"] = changing
         if side == trained[1]:
             return api.sample_long_codes(gpt, length, context, **more)
         return api.sample_wide_codes(gpt, length, (side, side), context, **more)

@@ -18,7 +18,7 @@ def main() -> None:
     length, side, _ = gpt.config.latent_shape
     judge = judging.opened(args, args.data, length, vqgan)
     given = sampling.given_by(args, gpt.config, vqgan, side, length)
-    wanted = conditions.conditions_of(gpt.config, args.output)
+    wanted = conditions.conditions_of(gpt.config, args.output, vqgan, length)
     videos = sampling.videos_of(gpt.config, args, wanted, given)
     store = sampling.open_store(args, {"gpt": gpt, "vqgan": vqgan}, wanted, given)
 

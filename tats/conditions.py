@@ -3,13 +3,16 @@
 Classes, sentences and maps take turns: video 0 gets the first of each, video 1 the second, ...
 """
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
+from tats import checkpoint
 from tats.codes_file import Video
 from tats.flags import UserError, existing_path
 from tats.gpt.bpe import ADDRESS, SHA256, TextTooLong
@@ -17,46 +20,61 @@ from tats.gpt.condition import label_id
 from tats.gpt.config import GPTConfig
 from tats.gpt.sample_config import OutputConfig
 from tats.gpt.vocabulary import of_checkpoint, read_vocabulary
+from tats.map_files import find_maps, map_codes
+from tats.vqgan.model import VQGAN
 
-NEEDED = {"text": "--text is needed", "stft": "sample_audio_cond.py takes sounds"}
 MOST_LINES = 10_000_000  # bytes of a file of sentences
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """The condition of every video of a run. `labels`: class ids by turns, None without classes; `texts` and their ids
-    `tokens` int64 [n, L], by turns. `more`: what else all videos share, as the samplers take it."""
+    """The condition of every video of a run, each by turns: `labels`, class ids; `texts` and their ids `tokens` int64
+    [n, L]; `maps`, files, and their codes `smap` int64 [n, t, h, w] or [n, windows, t, h, w]. None without."""
 
     labels: list[int] | None = None
     texts: list[str] | None = None
     tokens: Tensor | None = None
-    more: dict[str, Any] = field(default_factory=dict)
+    maps: list[Path] | None = None
+    smap: Tensor | None = None
 
     @property
     def settings(self) -> dict[str, Any]:
         """What the codes depend on, beside the labels, which every video has written beside it."""
-        if self.texts is None:
-            return {"text": None}
-        return {"text": self.texts if len(self.texts) > 1 else self.texts[0]}
+        found: dict[str, Any] = {"text": None}
+        if self.texts is not None:
+            found["text"] = self.texts if len(self.texts) > 1 else self.texts[0]
+        if self.smap is not None:
+            found["smap_codes"] = hashlib.sha256(self.smap.cpu().numpy().tobytes()).hexdigest()[:16]
+        return found
 
     def of(self, videos: Sequence[Video]) -> dict[str, Any]:
         """The condition of some videos, as the functions of `tats.gpt.api` take it."""
-        given = dict(self.more)
+        given: dict[str, Any] = {}
         if self.labels is not None:
             given["label"] = [video.label for video in videos]
         if self.tokens is not None:
             given["text"] = self.tokens[[video.index % len(self.tokens) for video in videos]]
+        if self.smap is not None:
+            given["smap"] = self.smap[[video.index % len(self.smap) for video in videos]]
         return given
 
     @property
     def entries(self) -> dict[str, Any]:
         """What stands beside each video in the manifest: name -> function of the video."""
-        texts = self.texts
-        return {} if texts is None else {"text": lambda video: texts[video.index % len(texts)]}
+        named = {"text": self.texts, "smap": None if self.maps is None else [path.name for path in self.maps]}
+        return {name: partial(_turn, row) for name, row in named.items() if row is not None}
 
 
-def conditions_of(config: GPTConfig, wanted: OutputConfig) -> Conditions:
-    """The conditions that the flags ask for.
+def _turn(row: Sequence[str], video: Video) -> str:
+    """What the turn of a video is."""
+    return row[video.index % len(row)]
+
+
+def conditions_of(
+    config: GPTConfig, wanted: OutputConfig, vqgan: VQGAN | None = None, total: int = 0, by_window: bool = False
+) -> Conditions:
+    """The conditions that the flags ask for, for videos of `total` latent frames of `vqgan`, which only transformers
+    by semantic maps need to know. by_window: see `tats.map_files.map_codes`.
 
     Raises:
         UserError: they are not those of the transformer, or a class, a file or a sentence is wrong.
@@ -73,10 +91,29 @@ def conditions_of(config: GPTConfig, wanted: OutputConfig) -> Conditions:
     if wanted.text is not None and "text" not in config.keys:
         raise UserError("--text is for transformers conditioned on text, which this one is not")
     labels = _labels(config, wanted.label) if by_class else None
-    if wanted.text is None:
-        return Conditions(labels)
-    texts = sentences(wanted.text)
-    return Conditions(labels, texts, _tokens(config, wanted, texts))
+    texts = None if wanted.text is None else sentences(wanted.text)
+    tokens = None if texts is None else tokens_of(config, wanted, texts)
+    return Conditions(labels, texts, tokens, *_maps(config, wanted, vqgan, total, by_window))
+
+
+def _maps(
+    config: GPTConfig, wanted: OutputConfig, vqgan: VQGAN | None, total: int, by_window: bool
+) -> tuple[list[Path], Tensor] | tuple[()]:
+    """The files of semantic maps and their codes; nothing where the transformer takes none."""
+    if "smap" not in config.keys:
+        if wanted.smap is not None:
+            raise UserError("--smap is for transformers conditioned on semantic maps, which this one is not")
+        return ()
+    if wanted.smap is None or wanted.smap_vqgan_ckpt is None:
+        raise UserError(
+            "this transformer is conditioned on semantic maps: --smap is needed, a .npy file or a folder of them, and "
+            "--smap_vqgan_ckpt, their VQGAN"
+        )
+    if vqgan is None:
+        raise UserError("transformers conditioned on semantic maps are sampled by the scripts that take --smap")
+    paths = find_maps(wanted.smap)
+    maps = checkpoint.load_vqgan(wanted.smap_vqgan_ckpt, next(vqgan.parameters()).device)
+    return paths, map_codes(paths, config, vqgan, maps, total, by_window)
 
 
 def _labels(config: GPTConfig, asked: Sequence[str] | None) -> list[int]:
@@ -116,7 +153,7 @@ def sentences(text: str) -> list[str]:
     return lines
 
 
-def _tokens(config: GPTConfig, wanted: OutputConfig, texts: list[str]) -> Tensor:
+def tokens_of(config: GPTConfig, wanted: OutputConfig, texts: list[str]) -> Tensor:
     """The ids of sentences, by the byte pairs that the transformer was trained with."""
     part = config.part("text")
     if part is None:

@@ -63,6 +63,8 @@ class OutputConfig:
     truncate_captions: bool = arg(
         False, "cut a --text that is longer than the trained ones, which is refused otherwise"
     )
+    smap: str | None = arg(None, "semantic maps to follow: .npy of class ids [frames, H, W], or a folder; by turns")
+    smap_vqgan_ckpt: str | None = arg(None, "checkpoint of the VQGAN of semantic maps, with --smap")
     save_videos: bool = arg(False, "write every video and grids; the default when nothing else is asked for")
     save_as: list[str] | None = arg(
         None,

@@ -8,6 +8,7 @@ weights, optimizer states and attention masks of a released file cost neither ti
 """
 
 import hashlib
+from argparse import Namespace
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from tats import folders, published, unpickle, weights
+from tats import folders, limits, published, shards, unpickle, weights
 from tats.flags import UserError, from_dict, to_dict
 from tats.gpt.config import GPTConfig
 from tats.gpt.model import GPT
@@ -30,6 +31,7 @@ Model = TypeVar("Model", bound=nn.Module)
 CONFIGS = {"vqgan": VQGANConfig, "gpt": GPTConfig}
 CALLED = {"vqgan": "a VQGAN", "gpt": "a transformer"}
 _CRITICS = ("image_discriminator.", "video_discriminator.", "perceptual_model.")
+MOST_GROWTH = 16  # times the size of its file that a model may have: numbers may be stored in half or a quarter
 _NO_FUNCTION = (".N", ".z_avg", ".num_batches_tracked")  # state that changes no code and no picture
 
 
@@ -155,15 +157,19 @@ def read_checkpoint(path: str | Path) -> Stored:
     if path.is_dir() or path.name == "model.safetensors":
         return _read_folder(path if path.is_dir() else path.parent)
     content = unpickle.load(path)
+    if isinstance(content, dict) and shards.PARTS in content:  # of --strategy fsdp
+        content = shards.whole(path, content)
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise UserError(f"{path}: no checkpoint of a VQGAN or a transformer: it has no 'state_dict'")
     state = {str(name): value for name, value in content["state_dict"].items() if isinstance(value, Tensor)}
     if "kind" in content:
-        return _read_ours(path, content, state)
-    args = (content.get("hyper_parameters") or {}).get("args")
-    if args is None:
+        with _understood(path):
+            return _read_ours(path, content, state)
+    about = content.get("hyper_parameters")
+    args = about.get("args") if isinstance(about, dict) else None
+    if not isinstance(args, Namespace):
         raise UserError(f"{path}: holds no settings ('kind' and 'config', or the flags of a released checkpoint)")
-    return _read_published(path, {**content["hyper_parameters"], "args": dict(vars(args))}, state)
+    return _read_published(path, {**about, "args": dict(vars(args))}, state)
 
 
 def settings(
@@ -176,7 +182,8 @@ def settings(
         return from_dict(GPTConfig, stored.config, str(stored.path))
     vqgan = _config_of(vqgan_ckpt) if vqgan_ckpt is not None else None
     sound = _config_of(stft_vqgan_ckpt) if stft_vqgan_ckpt is not None else None
-    return published.gpt_config(stored.extra, _raw(stored), str(stored.path), vqgan, sound)
+    with _understood(stored.path):
+        return published.gpt_config(stored.extra, _raw(stored), str(stored.path), vqgan, sound)
 
 
 def inner_vqgan(stored: Stored, prefix: str, own_ckpt: str | Path | None = None, device: Device = "cpu") -> VQGAN:
@@ -192,7 +199,8 @@ def inner_vqgan(stored: Stored, prefix: str, own_ckpt: str | Path | None = None,
     else:
         gpt = from_dict(GPTConfig, stored.config, source)
         args = {**stored.published, **({"resolution": published.SPECTROGRAM[0]} if prefix.startswith("cond") else {})}
-        config = published.inner_vqgan_config(gpt, args, state, source)
+        with _understood(stored.path):
+            config = published.inner_vqgan_config(gpt, args, state, source)
     return _build(VQGAN, config, state, stored.path, device)
 
 
@@ -205,7 +213,7 @@ def check(stored: Stored, config: VQGANConfig | GPTConfig) -> None:
 
 def _read_ours(path: Path, content: dict[str, Any], state: dict[str, Tensor]) -> Stored:
     kind = content["kind"]
-    if kind not in CONFIGS:
+    if str(kind) not in CONFIGS:
         raise UserError(f"{path}: holds a model of the kind {kind!r}; this version knows vqgan and gpt")
     averages = content.get("ema")  # of a run with --ema_decay: what samplers take in place of the weights
     averages = averages.get("state_dict") if isinstance(averages, dict) else None
@@ -223,12 +231,14 @@ def _read_published(path: Path, stored: dict[str, Any], state: dict[str, Tensor]
         for name, value in state.items():
             ours = name.startswith("transformer.") and not name.endswith(".attn.mask")
             (own if ours else others)[name.removeprefix("transformer.") if ours else name] = value
-        config = to_dict(published.gpt_config(stored, state, str(path), quiet=True))
+        with _understood(path):
+            config = to_dict(published.gpt_config(stored, state, str(path), quiet=True))
         return Stored(path, "gpt", config, own, others, stored, stored["args"])
     if "codebook.embeddings" in state and "encoder.conv_first.conv.weight" in state:
         own = {name: value for name, value in state.items() if not name.startswith(_CRITICS)}
         others = {name: value for name, value in state.items() if name.startswith(_CRITICS)}
-        config = to_dict(published.vqgan_config(stored["args"], own, str(path)))
+        with _understood(path):
+            config = to_dict(published.vqgan_config(stored["args"], own, str(path)))
         return Stored(path, "vqgan", config, own, others, stored, stored["args"])
     raise UserError(
         f"{path}: neither a VQGAN (codebook.embeddings, encoder.conv_first...) nor a transformer "
@@ -267,13 +277,27 @@ def _transformer(
 
 def _build(kind: type[Model], config: Any, state: Mapping[str, Tensor], path: Path, device: Device) -> Model:
     """A model with the tensors of a file, which must be exactly those it wants, in evaluation mode on `device`."""
-    with _unfilled():
+    with _understood(path), _unfilled():
         model = kind(config)
     wanted = model.state_dict()
     _compare_names(wanted, state, path, type(model).__name__)
+    _compare_size(wanted, path)
     own = {name: _own(state[name], value.dtype, device) for name, value in wanted.items()}
+    _check_numbers(own, path)
     model.load_state_dict(own, strict=True, assign=True)
     return model.eval()
+
+
+@contextmanager
+def _understood(path: Path) -> Iterator[None]:
+    """Raise `UserError` where the settings in a file are of another type, or so far off that no model has them."""
+    try:
+        yield
+    except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError, RuntimeError, MemoryError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{path}: its settings, or the sizes of its tensors, are those of no VQGAN and no transformer ({reason})"
+        ) from error
 
 
 @contextmanager
@@ -304,6 +328,25 @@ def _compare_names(wanted: Mapping[str, Tensor], found: Mapping[str, Tensor], pa
     ]
     if other:
         raise UserError(f"{path}: {len(other)} tensors have another size than the settings say: {_some(other)}")
+
+
+def _compare_size(wanted: Mapping[str, Tensor], path: Path) -> None:
+    """Raise `UserError` where a small file announces huge tensors: stored views may repeat a number for ever."""
+    needed = sum(value.numel() * value.element_size() for value in wanted.values())
+    wrong = limits.problem("max_unpacked_mb", needed / 1e6, "{:,.0f} MB")
+    if wrong is not None and path.is_file() and needed > MOST_GROWTH * path.stat().st_size:
+        raise UserError(f"{path}: refused, because its {path.stat().st_size:,} bytes announce tensors of {wrong}")
+
+
+def _check_numbers(state: Mapping[str, Tensor], path: Path) -> None:
+    """Raise `UserError` where a weight is no number: nothing but more of them can come out of such a model."""
+    floats = {name: value for name, value in state.items() if value.is_floating_point()}
+    bad = [name for name, value in floats.items() if not bool(value.sum(dtype=torch.float64).isfinite())]
+    if bad:
+        raise UserError(
+            f"{path}: {len(bad)} of {len(state)} tensors hold NaN or infinity ({_some(bad)}): the training that wrote "
+            "it had gone wrong by then. Take an earlier checkpoint"
+        )
 
 
 def _own(value: Tensor, dtype: torch.dtype | None = None, device: Device | None = None) -> Tensor:

@@ -67,7 +67,7 @@ def read(folder: Path) -> tuple[str, dict[str, Any], dict[str, Any], dict[str, T
         about = json.loads((folder / ABOUT).read_text(encoding="utf-8"))
         tensors = load_file(folder / TENSORS)
         return str(about["kind"]), dict(about["config"]), dict(about.get("extra", {})), tensors
-    except (ValueError, KeyError, TypeError, OSError, SafetensorError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError, SafetensorError) as error:
         raise UserError(f"{folder}: damaged, or not written by this project ({error}); convert it again") from None
 
 

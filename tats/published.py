@@ -11,8 +11,10 @@ from typing import Any
 
 from torch import Tensor
 
+from tats import flags
 from tats.flags import UserError
 from tats.gpt.config import GPTConfig
+from tats.plain import matches
 from tats.vqgan.config import VQGANConfig
 
 SPECTROGRAM = (64, 16)  # rows and columns that belong to one video frame
@@ -49,7 +51,7 @@ def vqgan_config(args: Mapping[str, Any], state: Mapping[str, Tensor], source: s
         )
     later = {name: args.get(name, value) for name, value in _LATER.items()}
     rest = {name: args[name] for name in ("resolution", "sequence_length") if name in args}
-    return VQGANConfig(**sizes, downsample=downsample, **later, **rest)
+    return flags.from_dict(VQGANConfig, {**sizes, "downsample": downsample, **later, **rest}, source)
 
 
 def inner_vqgan_config(
@@ -160,7 +162,7 @@ def _frames_per_clip(args: Mapping[str, Any]) -> int:
 
 def _powers_of_two(factors: Any, source: str) -> tuple[int, int, int]:
     """The published code takes the power of two below a factor without a word."""
-    given = tuple(int(factor) for factor in factors)
+    given = tuple(factors) if matches(tuple[int, int, int], factors) else ()
     if len(given) != 3 or min(given) < 1:
         raise UserError(f"{source}: stored --downsample {factors} is not three factors of at least 1")
     t, h, w = (1 << (factor.bit_length() - 1) for factor in given)

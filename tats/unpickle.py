@@ -16,12 +16,15 @@ from typing import Any
 
 import torch
 
+from tats import limits
 from tats.flags import UserError
 
+RATIO = 200  # times its packed size that a member of a checkpoint may have
 _TRAINER = "pytorch_lightning."
 # what a damaged or hostile file makes torch's reader raise
 _BROKEN = (
     RuntimeError,
+    MemoryError,
     EOFError,
     ValueError,
     TypeError,
@@ -49,6 +52,7 @@ def load(path: str | Path) -> Any:
         raise UserError(f"{path}: no such file")
     if not zipfile.is_zipfile(path):
         return _load_old(path)
+    _check_members(path)
     stand_ins = [(_stand_in(name), name) for name in _names_in_the_way(path)]
     if stand_ins:
         names = ", ".join(name for _, name in stand_ins)
@@ -58,6 +62,22 @@ def load(path: str | Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except _BROKEN as error:
         raise _unreadable(path, error) from None
+
+
+def _check_members(path: Path) -> None:
+    """Raise `UserError` where a member would unpack to more than a limit; torch itself packs nothing."""
+    try:
+        with zipfile.ZipFile(path) as file:
+            packed = [about for about in file.infolist() if about.compress_type != zipfile.ZIP_STORED]
+    except _BROKEN as error:
+        raise _unreadable(path, error) from None
+    for about in packed:
+        wrong = limits.problem("max_unpacked_mb", about.file_size / 1e6, "{:,.0f} MB")
+        if wrong is not None or about.file_size > RATIO * max(about.compress_size, 1 << 10):
+            raise UserError(
+                f"{path}: refused, because its member {about.filename[:200]!r} would grow from {about.compress_size:,} "
+                f"to {about.file_size:,} bytes"
+            )
 
 
 def _names_in_the_way(path: Path) -> list[str]:

@@ -19,8 +19,8 @@ ROWS = [
         "tats.video",
         "tats.trainer_config tats.score_config",
         "tats.weights tats.released tats.unpickle",
-        "tats.folders",
-        "tats.whole_files",
+        "tats.folders tats.arrays",
+        "tats.whole_files tats.shards",
     ],
     ["tats.media tats.gif tats.sound", "tats.reader"],
     ["tats.vqgan", "tats.gpt"],
@@ -28,7 +28,8 @@ ROWS = [
     ["tats.checkpoint tats.published tats.convert"],
     [
         "tats.training tats.callbacks tats.metrics_callback tats.run_folder tats.logs tats.tensorboard tats.ema "
-        "tats.checkpoints tats.resume tats.stopping tats.schedule tats.not_a_number tats.throughput tats.sharded"
+        "tats.checkpoints tats.resume tats.stopping tats.schedule tats.not_a_number tats.throughput tats.sharded "
+        "tats.effective tats.wandb_log"
     ],
     [
         "tats.vqgan.train tats.vqgan.train_setup tats.vqgan.pictures",
@@ -44,11 +45,13 @@ LIGHTNING = {
     "tats.checkpoints",
     "tats.resume",
     "tats.stopping",
+    "tats.effective",
     "tats.ema",
     "tats.metrics_callback",
     "tats.not_a_number",
     "tats.sharded",
     "tats.throughput",
+    "tats.wandb_log",
     "tats.logs",
     "tats.vqgan.train",
     "tats.gpt.train",

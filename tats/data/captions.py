@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
+from tats.arrays import ArrayError, read_npy
 from tats.data.config import DataConfig
 from tats.flags import UserError
 from tats.reader import ReadError
@@ -142,9 +143,9 @@ class Maps:
         """
         path = self.paths[video]
         try:
-            maps = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise ReadError(f"{path}: {error}") from error
+            maps = read_npy(path)
+        except ArrayError as error:
+            raise ReadError(str(error)) from None
         if maps.dtype != np.uint8 or maps.ndim != 3 or len(maps) < stop:
             raise ReadError(f"{path}: must be uint8 [frames, H, W] with {stop} frames or more, is {maps.dtype} {list(maps.shape)}")  # fmt: skip  # noqa: E501
         return np.array(maps[start:stop:step])[..., None]

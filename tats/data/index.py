@@ -9,13 +9,13 @@ import concurrent.futures
 import hashlib
 import os
 import tempfile
-import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
+from tats.arrays import ArrayError, read_npz
 from tats.data.left_out import say
 from tats.flags import UserError
 from tats.reader import ReadError, Timeline, scan
@@ -118,9 +118,8 @@ def _load(folder: Path) -> list[Entry]:
     """The stored entries; none when there is no index, or none that can be read."""
     for path in _places(folder):
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return _unpack({key: arrays[key] for key in arrays.files})
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return _unpack(read_npz(path))
+        except (ArrayError, ValueError, KeyError, TypeError, IndexError):
             continue  # missing, cut short or of another version: it is made anew
     return []
 
@@ -158,9 +157,17 @@ def _pack(entries: list[Entry]) -> dict[str, np.ndarray]:
     }
 
 
+_ROWS = {"names": "U", "sizes": "i", "modified": "i", "whole": "b", "problems": "U", "n_frames": "i", "fps": "f", "n_stamps": "i"}  # fmt: skip  # noqa: E501
+
+
 def _unpack(arrays: dict[str, np.ndarray]) -> list[Entry]:
     if int(arrays["version"]) != VERSION:
         raise ValueError(f"index of version {int(arrays['version'])}")
+    n = len(arrays["names"])
+    if any(arrays[key].shape != (n,) or arrays[key].dtype.kind != kind for key, kind in _ROWS.items()):
+        raise ValueError("its rows contradict each other")
+    if arrays["stamps"].ndim != 1 or arrays["stamps"].dtype != np.int64 or arrays["n_stamps"].min(initial=0) < 0:
+        raise ValueError("its stamps are no row of integers")
     ends = np.cumsum(arrays["n_stamps"])
     entries = []
     for i, name in enumerate(arrays["names"].tolist()):

@@ -8,9 +8,7 @@ one array [n, H, W] of numbers in [0, 1] too, one picture of the sound per video
 plain arrays are accepted. `--data_path` may also be the folder stft/ itself.
 """
 
-import io
 import os
-import pickle
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,6 +19,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from tats.data.clips import VideoFolder, find_videos
+from tats.arrays import ArrayError, read_npy
+from tats.data import pickled_arrays
 from tats.data.config import DataConfig
 from tats.data.left_out import check_short, check_unreadable, named, say
 from tats.data.spectrogram import SIZE
@@ -28,15 +28,6 @@ from tats.flags import UserError
 from tats.reader import ReadError
 
 ENDINGS = (".pickle", ".pkl", ".npy")
-ARRAY_PARTS = {  # what a pickled numpy array names, by old and new numpy
-    ("numpy", "ndarray"),
-    ("numpy", "dtype"),
-    ("numpy.core.multiarray", "_reconstruct"),
-    ("numpy._core.multiarray", "_reconstruct"),
-    ("numpy.core.numeric", "_frombuffer"),
-    ("numpy._core.numeric", "_frombuffer"),
-    ("_codecs", "encode"),  # how protocol 2 spells bytes
-}
 
 
 class SoundVideos:
@@ -207,21 +198,11 @@ def read_stft(path: Path) -> np.ndarray:
         ReadError: the file cannot be read, holds something else than an array of numbers, or would run code.
     """
     try:
-        if path.suffix == ".npy":
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        else:
-            array = np.asarray(_ArrayUnpickler(io.BytesIO(path.read_bytes())).load())
-    except (OSError, ValueError, TypeError, EOFError, IndexError, AttributeError, pickle.UnpicklingError) as error:
-        raise ReadError(f"{path}: {' '.join(str(error).split())}") from error
+        array = read_npy(path) if path.suffix == ".npy" else pickled_arrays.load(path.read_bytes())
+    except ArrayError as error:
+        raise ReadError(str(error) if path.suffix == ".npy" else f"{path}: {error}") from None
+    except OSError as error:
+        raise ReadError(f"{path}: {error.strerror or error}") from error
     if array.ndim != 3 or array.dtype.kind not in "fui" or not array.size:
         raise ReadError(f"{path}: a sound is an array [pictures, rows, columns] of numbers, this is {array.dtype} {list(array.shape)}")  # fmt: skip  # noqa: E501
     return array
-
-
-class _ArrayUnpickler(pickle.Unpickler):
-    """Builds numpy arrays and nothing else: every other name in the file is refused before anything is made of it."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) not in ARRAY_PARTS:
-            raise pickle.UnpicklingError(f"holds {module}.{name}; only plain arrays are read")
-        return super().find_class(module, name)

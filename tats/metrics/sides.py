@@ -6,6 +6,7 @@ but the batch at hand.
 """
 
 import hashlib
+import zipfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from tats.arrays import ArrayError, read_npy, read_npz
 from tats.data.frames import Pictures, picture_videos
 from tats.flags import UserError
 from tats.metrics.clip_choice import offset_of
@@ -192,18 +194,12 @@ def clip_files(path: Path) -> tuple[list[Path], list[Path] | list[Pictures]]:
 def read_array(path: Path) -> np.ndarray:
     """uint8 frames [N, T, H, W, C]; a .npy stays on the disk until it is used."""
     try:
-        loaded = np.load(path, mmap_mode="r", allow_pickle=False)
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path} is no array of clips: {' '.join(str(error).split())}") from None
-    if isinstance(loaded, np.ndarray):
-        array = loaded
-    else:
-        with loaded:
-            if len(loaded.files) != 1:
-                raise UserError(
-                    f"{path} holds {len(loaded.files)} arrays ({', '.join(loaded.files)}), one was expected"
-                )
-            array = loaded[loaded.files[0]]
+        arrays = read_npz(path) if zipfile.is_zipfile(path) else {"": read_npy(path)}
+    except ArrayError as error:
+        raise UserError(f"no array of clips in {error}") from None
+    if len(arrays) != 1:
+        raise UserError(f"{path} holds {len(arrays)} arrays ({', '.join(arrays)}), one was expected")
+    (array,) = arrays.values()
     if array.dtype != np.uint8 or array.ndim != 5 or array.shape[-1] not in (1, 3) or not len(array):
         raise UserError(f"{path} holds {array.dtype} {list(array.shape)}; clips are uint8 [N, T, H, W, 1 or 3]")
     return array

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tats.arrays import read_npz
 from tats.flags import UserError
 from tats.metrics.features import Network, parts
 from tats.metrics.frechet import Moments
@@ -141,17 +142,28 @@ class Statistics:
         """Read what `save` wrote; nothing is unpickled.
 
         Raises:
-            ValueError, KeyError, OSError, zipfile.BadZipFile: the file is damaged or something else.
+            ArrayError, ValueError, KeyError: the file is damaged or something else.
         """
-        with np.load(path, allow_pickle=False) as arrays:
-            clips, count, keep = (int(n) for n in arrays["sizes"])
-            weight, squares = (float(n) for n in arrays["weights"])
-            mean, scatter = (torch.from_numpy(arrays[name]) for name in ("mean", "scatter"))
-            shape = tuple(int(n) for n in arrays["shape"])
-            found = cls(json.loads(str(arrays["network"])), clips=clips, shape=shape if shape[-1] else None, keep=keep)
-            found.moments = Moments(count, mean, scatter, weight, squares)
-            found._kept, found._places = [torch.from_numpy(arrays["features"])], [torch.from_numpy(arrays["places"])]
-            return found
+        arrays = read_npz(Path(path))
+        about, sizes, weights, shape = (arrays[name] for name in ("network", "sizes", "weights", "shape"))
+        mean, scatter, features, places = (arrays[name] for name in ("mean", "scatter", "features", "places"))
+        network = json.loads(str(about))
+        plain = all(each.ndim == 1 for each in (sizes, weights, shape)) and isinstance(network, dict)
+        if not plain or (len(sizes), len(weights), len(shape)) != (3, 2, 3) or places.dtype != np.int64:
+            raise ValueError("no statistics of clips")
+        clips, count, keep = sizes.tolist()
+        (width,) = mean.shape
+        fits = scatter.shape == (width, width) and features.shape == (len(places), width) and places.ndim == 1
+        numbers = all(each.dtype in (np.float32, np.float64) for each in (mean, scatter, features, weights))
+        finite = numbers and all(bool(np.isfinite(each).all()) for each in (mean, scatter, features, weights))
+        if not fits or not finite or count < 1 or weights.min() <= 0:
+            raise ValueError("moments and features contradict each other, or are no numbers")
+        size = (int(shape[0]), int(shape[1]), int(shape[2]))
+        found = cls(network, clips=clips, shape=size if size[-1] else None, keep=keep)
+        weight, squares = weights.tolist()
+        found.moments = Moments(count, torch.from_numpy(mean), torch.from_numpy(scatter), weight, squares)
+        found._kept, found._places = [torch.from_numpy(features)], [torch.from_numpy(places)]
+        return found
 
 
 def _hash(places: np.ndarray) -> np.ndarray:

@@ -8,7 +8,6 @@ resized, the network's description, seeds. Files lie in the folder `statistics` 
 import hashlib
 import json
 import sys
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -16,11 +15,12 @@ from typing import Any
 import torch
 
 from tats import weights
+from tats.arrays import ArrayError
 from tats.metrics.processes import ALONE, World
 from tats.metrics.statistics import Statistics
 
 VERSION = 1  # of the way statistics are computed; another one makes them anew
-_BROKEN = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+_BROKEN = (ArrayError, ValueError, KeyError, TypeError, RecursionError)
 
 
 def canonical(key: Mapping[str, Any]) -> str:

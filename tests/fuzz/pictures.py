@@ -140,7 +140,9 @@ def changed_png(data: bytes, rng: random.Random) -> bytes:
         chunks.insert(rng.randrange(len(chunks)), list(chunk))
     else:
         chunk[1] = mutate.flipped(chunk[1], rng)
-    made = [struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks]
+    made = [
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    ]
     return data[:8] + b"".join(made)
 
 
@@ -217,7 +219,9 @@ def read_sound(folder: Path) -> Any:
 
 def _film(suffix: str) -> Format:
     modules = ("tats/reader.py", "tats/media.py")
-    return Format(f"video ({suffix})", modules, film(suffix), change_one("*", mutate.headers(1.0)), parse_film, read_film)
+    return Format(
+        f"video ({suffix})", modules, film(suffix), change_one("*", mutate.headers(1.0)), parse_film, read_film
+    )
 
 
 def _animation(suffix: str) -> Format:

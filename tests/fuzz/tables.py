@@ -142,7 +142,9 @@ def change_stft(folder: Path, rng: random.Random) -> None:
         data = mutate.npy(data, rng)
     elif rng.random() < 0.3:
         cut = len(data) - rng.randrange(min(len(data), 800))
-        data = data[:cut] + rng.choice((b".", b"0.", b"cos\nsystem\n(S'true'\ntR.", b"\x94R.", b"(lp0\n.", b"i", b"\x80\x04"))
+        data = data[:cut] + rng.choice(
+            (b".", b"0.", b"cos\nsystem\n(S'true'\ntR.", b"\x94R.", b"(lp0\n.", b"i", b"\x80\x04")
+        )
     else:
         data = mutate.headers(0.25)(data, rng)
     kept.write_bytes(data)
@@ -198,7 +200,9 @@ def change_shards(folder: Path, rng: random.Random) -> None:
     if rng.random() < 0.5:
         path = folder / split / "index.json"
         index = json.loads(path.read_bytes()) if path.read_bytes()[:1] == b"{" else {}
-        for shard in index.get("shards", []) if isinstance(index, dict) and isinstance(index.get("shards"), list) else []:
+        for shard in (
+            index.get("shards", []) if isinstance(index, dict) and isinstance(index.get("shards"), list) else []
+        ):
             file = folder / split / str(shard.get("file", "")) if isinstance(shard, dict) else folder
             if file.is_file():
                 shard["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()

@@ -253,10 +253,13 @@ def listen(args: AudioConfig, gpt: GPTConfig, vqgan: VQGAN, sounds: VQGAN) -> Li
     """
     division = Division.of(gpt, vqgan, sounds)
     if args.audio is not None:
+        if not sounds.config.of_sounds:
+            say("--audio: the VQGAN of sounds was not trained here; it may know spectrograms of another make than ours")
         file = SoundFile(args, division, sounds)
         say(f"{file.path}: {file.seconds:.2f} seconds, {file.total} latent frames at {file.fps:g} frames per second")
         return file
-    return SoundClips(args, division, sounds, vqgan.config.resolution, vqgan.config.image_channels)
+    side = gpt.latent_shape[1] * vqgan.config.downsample[1]  # released VQGANs of sounding videos name another one
+    return SoundClips(args, division, sounds, side, vqgan.config.image_channels)
 
 
 def with_classes(conditions: Conditions, args: AudioConfig, gpt: GPTConfig, heard: Listened) -> Conditions:

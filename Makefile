@@ -10,10 +10,11 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 SIZE ?= full
 FRESH ?=
+ONLY ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check-env demo long test lint format bench parity docs clean
+.PHONY: help setup check-env demo long conditions test lint format bench parity docs clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */  make \1|/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -38,6 +39,9 @@ demo: $(STAMP)  ## train both models on a small dataset, sample, judge: runs/dem
 
 long: $(STAMP)  ## after the demo: videos of 1024 frames, by sliding window and by hierarchy, judged (25 minutes)
 	@$(PY) benchmarks/long.py $(if $(filter tiny,$(SIZE)),--size tiny --out runs/long_tiny)
+
+conditions: $(STAMP)  ## after the demo: videos by sentence, sound and class, judged (an hour; ONLY=text, sound or label)
+	@$(PY) benchmarks/conditions.py $(if $(filter tiny,$(SIZE)),--size tiny --out runs/conditions_tiny) $(if $(ONLY),--only $(ONLY))
 
 test: $(STAMP)  ## all tests
 	@$(PY) -m pytest $(ARGS)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from tats import checkpoint
 from tats.data.config import DataConfig
 from tats.data.module import VideoData
+from tats.demo_conditions import show_conditions
 from tats.demo_config import CHECKPOINT, EVALUATED, FEATURES, FRAMES, RESOLUTION, DemoConfig
 from tats.demo_features import judge_features, judge_pixels, show_features
 from tats.demo_long import judge_long, last_windows, show_long
@@ -151,6 +152,7 @@ def write_page(config: DemoConfig, found: Found, result: dict[str, Any]) -> Path
     show_scores(page, result)
     show_samples(page, found)
     show_long(page, found.long, found.long_clips)
+    show_conditions(page, out.with_name("conditions"))
     show_data(page, config, found)
     show_training(page, out)
     show_making(page, config, result)

@@ -27,7 +27,7 @@ for program, *rest in json.load(sys.stdin):
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             if program.endswith(".py"):
-                importlib.import_module(program[:-3]).main()
+                importlib.import_module(program[:-3].replace("/", ".")).main()
             else:
                 importlib.import_module(VERBS[program][0]).main(words)
     except SystemExit as end:

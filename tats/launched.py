@@ -1,9 +1,12 @@
 """How many processes the launcher of this one has started: torchrun, SLURM's srun, or none."""
 
+import fcntl
 import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TextIO
 
 INTERACTIVE = ("bash", "interactive")  # names of SLURM jobs whose tasks are started by hand
 
@@ -37,6 +40,13 @@ def launched(env: Mapping[str, str] | None = None) -> Launched:
         machines = int(env.get("SLURM_NNODES", "1"))
         return Launched(rank, size, int(env.get("SLURM_LOCALID", rank)), max(1, size // machines), "SLURM")
     return Launched(local_rank=int(env.get("LOCAL_RANK", "0")))
+
+
+def locked(path: Path) -> TextIO:
+    """A file that is locked until it is closed or this process ends, however it ends; waits for others that hold it."""
+    file = path.open("a")
+    fcntl.lockf(file, fcntl.LOCK_EX)
+    return file
 
 
 def first() -> bool:

@@ -6,6 +6,7 @@ Lightning's own FSDP strategy is for GPUs only; this one works on CPUs with gloo
 
 import secrets
 from collections.abc import Iterable, Mapping
+from errno import EIO
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Shard
 
 from tats import shards
+from tats.checkpoints import WholeFiles
 from tats.flags import UserError
 from tats.shards import ENDING, MARK, PARTS, Parts, is_mark, map_values, rows_of, write_part
 
@@ -100,8 +102,9 @@ class Sharded(ModelParallelStrategy):
         except OSError as error:
             failed = error
         wrong = self.reduce_boolean_decision(failed is not None, all=False)  # also waits for all parts
+        if wrong and isinstance(self.checkpoint_io, WholeFiles):
+            self.checkpoint_io.failed = failed or OSError(EIO, "another process can't write its part")
         if wrong:
-            self.checkpoint_io.failed = failed or OSError("a part of another process can't be written")
             return
         if self.is_global_zero:
             self.checkpoint_io.save_checkpoint({**content, PARTS: names}, path)

@@ -55,7 +55,7 @@ def write_part(path: Path, token: str, rank: int, size: int, tensors: dict[str, 
         OSError: it can't be written.
     """
     content = {"token": token, "rank": rank, "size": size, "tensors": tensors}
-    whole_files.write_whole(path, lambda sink: torch.save(content, sink))
+    whole_files.write_whole(path, lambda sink: torch.save(content, sink))  # type: ignore[arg-type]  # a file for it
 
 
 class Parts:
@@ -115,7 +115,9 @@ def whole(path: Path, content: dict[str, Any]) -> dict[str, Any]:
     def complete(name: str, value: Any) -> Any:
         return parts.rows(value[MARK], value["shape"], 0, value["shape"][0]) if is_mark(value) else value
 
-    both = {key: map_values(content[key], complete, key) for key in ("state_dict", "ema") if key in content}
+    both: dict[str, Any] = {
+        key: map_values(content[key], complete, key) for key in ("state_dict", "ema") if key in content
+    }
     return {**content, **both}
 
 

@@ -8,15 +8,13 @@ with it but what it was making, and the same command, with any number of process
     manifest.lock            locked by the one that looks whether all is there, and puts it together
 """
 
-import fcntl
 import json
 import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TextIO, TypeVar
+from typing import TypeVar
 
 from tats.codes_file import Journal, Video
-from tats.launched import launched
+from tats.launched import launched, locked
 from tats.output import Store
 
 T = TypeVar("T")
@@ -34,13 +32,6 @@ def begin(store: Store) -> None:
     if own.size > 1:
         store.folder.mkdir(parents=True, exist_ok=True)
         store.locks.append(locked(store.folder / f"manifest.share_{own.rank}.lock"))
-
-
-def locked(path: Path) -> TextIO:
-    """A file that is locked until it is closed or this process ends; waits for others that have locked it."""
-    file = path.open("a")
-    fcntl.lockf(file, fcntl.LOCK_EX)
-    return file
 
 
 def begun(store: Store, videos: Sequence[Video]) -> tuple[list[Journal], set[int]]:

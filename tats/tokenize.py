@@ -58,13 +58,12 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def tokenize_all(config: TokenizeConfig) -> Path:
     """Load the VQGAN and encode both splits; returns the folder of the codes."""
-    import torch
-
     from tats import checkpoint
     from tats.data.tokenize import Encoder, tokenize, tokenize_whole
+    from tats.sampling import device_of
     from tats.vqgan.stream import encode_stream
 
-    device = ("cuda" if torch.cuda.is_available() else "cpu") if config.device == "auto" else config.device
+    device = device_of(config.device)
     vqgan = checkpoint.load_vqgan(config.vqgan_ckpt, device)
     fingerprint = checkpoint.fingerprint(vqgan)
     if config.whole:

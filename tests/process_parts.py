@@ -15,8 +15,10 @@ import torch
 import torch.distributed as dist
 
 import tats.sampling
+import tats.tokenize
 import tats.training
 import tats.vqgan.train
+from tats.data import code_parts
 from tats.data.loader import Clips, Loader, Order
 from tats.gpt.config import GPTConfig
 from tats.gpt.model import GPT
@@ -95,6 +97,12 @@ def script(name: str, *flags: Any) -> None:
     """A script of this repository, as from its command line."""
     sys.argv = [name, *map(str, flags)]
     runpy.run_path(str(ROOT / name), run_name="__main__")
+
+
+def tokens(*flags: Any) -> None:
+    """`tats tokenize` in small parts."""
+    code_parts.LEAST = 4
+    tats.tokenize.main([str(flag) for flag in flags])
 
 
 class Films:

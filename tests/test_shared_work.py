@@ -9,9 +9,12 @@ import numpy as np
 import process_parts
 import pytest
 import torch
+from films import film_folders
 from gpt_parts import tiny_gpt
 
 from tats import checkpoint
+from tats.data.code_index import read_index
+from tats.data.code_writer import described
 from tats.launched import Launched, launched
 from tats.vqgan.config import VQGANConfig
 from tats.vqgan.model import VQGAN
@@ -73,6 +76,31 @@ def test_a_process_that_dies_loses_no_video_of_the_others_and_any_number_makes_t
     assert equal(arrays(folder), arrays(tmp_path / "alone"))
     films = [sorted(path.name for path in each.rglob("generation*.mp4")) for each in (folder, tmp_path / "alone")]
     assert films[0] == films[1] and len(films[0]) == 4
+
+
+@pytest.mark.parametrize("whole", [[], ["--whole"]])
+def test_codes_of_a_data_set_are_made_in_parts_that_any_number_of_processes_finishes(models, tmp_path, whole):
+    film_folders(tmp_path / "films", {"ape": 5, "bee": 4}, 14, codec="mpeg4")
+    cut = whole or ["--sequence_length", 10, "--window_stride", 2]
+    flags = ["--vqgan_ckpt", models[3], "--data_path", tmp_path / "films", "--device", "cpu", "--num_workers", 0, *cut]
+    for size in (1, 3):
+        folder = tmp_path / str(size)
+        process_parts.run(size, process_parts.tokens, *flags, "--out", folder / "codes", folder=folder)
+    index, joined = (read_index(tmp_path / size / "codes" / "train") for size in ("1", "3"))
+    assert described(index) == described(joined) and len(joined.shards) > 1
+    for rows in ("video", "start", "label", "lengths"):
+        assert getattr(index, rows) == getattr(joined, rows)
+    data = [(tmp_path / size / "codes" / "train") for size in ("1", "3")]
+    bytes_of = [b"".join(path.read_bytes() for path in sorted(folder.glob("codes_*.bin"))) for folder in data]
+    assert bytes_of[0] == bytes_of[1]
+    assert sorted(path.name for path in data[1].iterdir() if path.suffix != ".bin") == ["index.json"]
+
+    again = tmp_path / "3" / "codes" / "train"  # as if the third process had died before its second part was done
+    part = again / "parts" / "00000"
+    part.mkdir(parents=True)
+    (again / "index.json").unlink()
+    process_parts.run(2, process_parts.tokens, *flags, "--out", tmp_path / "3" / "codes", folder=tmp_path / "3")
+    assert described(read_index(again)) == described(index) and not (again / "parts").exists()
 
 
 def test_what_launchers_say():

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from tats.data.beside import facts_of
 from tats.data.captions import caption_file
 from tats.data.clips import VideoFolder
 from tats.data.code_index import INDEX, Index, read_index, write_index
+from tats.data.code_parts import encode_shared
 from tats.data.code_writer import CodeWriter
 from tats.data.config import DataConfig
-from tats.data.left_out import check_unreadable, say
+from tats.data.left_out import say
 from tats.data.loader import Clips, Loader, Order
 from tats.data.module import VideoData
 from tats.data.spectrogram import SIZE
@@ -96,7 +98,8 @@ def tokenize(
         index.captions, index.beside = _captions(source), found
         if not _kept(out / split, index):
             listed = windows(source, stride if split == "train" else config.span)
-            _encode(config, vqgan, listed, CodeWriter(out / split, index), others)
+            encode = partial(_encode, config, vqgan, listed, others)
+            encode_shared(out / split, index, len(listed.video), encode)
     return out
 
 
@@ -121,9 +124,13 @@ def _captions(source: Any) -> list[list[str]]:
 
 
 @torch.inference_mode()
-def _encode(config: DataConfig, vqgan: Any, listed: Windows, writer: CodeWriter, others: Mapping[str, Encoder]) -> None:
+def _encode(
+    config: DataConfig, vqgan: Any, listed: Windows, others: Mapping[str, Encoder], items: range, writer: CodeWriter
+) -> list[str]:
+    """Encode some of the windows; all of them can be read, or this ends."""
     from tqdm import tqdm
 
+    listed = Windows(listed.source, listed.video[items.start : items.stop], listed.start[items.start : items.stop])
     clips = Clips(listed, seed=0, train=False)
     order = Order(len(clips), config.batch_size, 0, train=False)
     loader = Loader(clips, order, config.num_workers, config.worker_start)
@@ -133,8 +140,8 @@ def _encode(config: DataConfig, vqgan: Any, listed: Windows, writer: CodeWriter,
         codes = vqgan.encode(batch["video"].to(device))  # [B, t, h, w]
         more = {key: each.vqgan.encode(batch[IN_BATCH[key]].to(device)) for key, each in others.items()}
         writer.add(codes, listed.video[places], listed.start[places], batch["label"], more)
-    writer.close()
     say(f"{writer.folder}: {len(clips)} clips of codes, of {len(set(listed.video.tolist()))} videos")
+    return []
 
 
 def tokenize_whole(
@@ -163,25 +170,27 @@ def tokenize_whole(
         index = Index(vqgan.n_codes, (1, height, width), fingerprint, clip, data.label_names, names)
         index.captions = _captions(source)
         if not _kept(out / split, index):
-            _encode_whole(source, vqgan, CodeWriter(out / split, index), encode)
+            encode_shared(out / split, index, len(source.starts), partial(_encode_whole, source, vqgan, encode))
     return out
 
 
-def _encode_whole(source: Any, vqgan: Any, writer: CodeWriter, encode: Callable[..., Iterator[torch.Tensor]]) -> None:
+def _encode_whole(
+    source: Any, vqgan: Any, encode: Callable[..., Iterator[torch.Tensor]], items: range, writer: CodeWriter
+) -> list[str]:
+    """Encode some of the videos; a line on each that can't be read."""
     from tqdm import tqdm
 
     device = next(vqgan.parameters()).device
-    problems, latents, total = [], 0, len(source.starts)
-    for video in tqdm(range(total), desc=f"encoding {writer.folder}", unit=" videos"):
+    problems, latents = [], 0
+    for video in tqdm(items, desc=f"encoding {writer.folder}", unit=" videos"):
         pieces = (piece[None].to(device) for piece in whole_video(source, video))
         label = int(source.labels[video]) if hasattr(source, "labels") else 0
         try:
             latents += writer.add_video((codes[0] for codes in encode(vqgan, pieces)), video, label)
         except ReadError as error:
             problems.append(str(error))
-    check_unreadable(str(writer.folder), problems, total)
-    writer.close()
-    say(f"{writer.folder}: {total - len(problems)} videos, {latents} latent frames")
+    say(f"{writer.folder}: {len(items) - len(problems)} videos, {latents} latent frames")
+    return problems
 
 
 def whole_video(source: Any, video: int) -> Iterator[torch.Tensor]:

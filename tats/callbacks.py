@@ -1,19 +1,14 @@
-"""What watches a training run: checkpoints, the way out by signal, progress."""
+"""Steps, batches and losses of a training run, in words that all of its watchers share, and its progress bar."""
 
 import math
-import os
-import shutil
-import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import torch
-from pytorch_lightning import Callback, LightningModule, Trainer
-from pytorch_lightning.callbacks import Checkpoint, ProgressBar
+from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.callbacks import ProgressBar
 from tqdm import tqdm
 
 from tats.metrics.processes import current
@@ -55,178 +50,6 @@ def first_loss(outputs: Any) -> torch.Tensor | None:
     """The loss in what `training_step` returned: a tensor, or the entry `loss` of a dict."""
     loss = outputs.get("loss") if isinstance(outputs, dict) else outputs
     return loss.detach() if isinstance(loss, torch.Tensor) and loss.numel() == 1 else None
-
-
-class Checkpoints(Checkpoint):
-    """Writes `last.ckpt`, the best by a test value, and one at every `every`-th step, all through the trainer.
-
-    `folder` holds them; `monitor` is the test value (smaller is better) and `keep` how many of the best stay; `every`
-    are intervals in steps, whose files stay for good and carry the training value `shown`; `minutes` is the longest
-    time between two `last.ckpt`. `guard` may raise before anything is written.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        monitor: str,
-        shown: str,
-        every: tuple[int, ...],
-        keep: int = 3,
-        minutes: float | None = 10.0,
-        guard: Callable[[Trainer], None] = lambda trainer: None,
-    ) -> None:
-        self.folder, self.monitor, self.shown, self.every = folder, monitor, shown, every
-        self.keep, self.minutes, self.guard = keep, minutes, guard
-        self.best: list[tuple[float, str]] = []  # value and file name, best first
-        self.saved_at = -1
-        self.clock = time.monotonic()
-
-    @property
-    def last(self) -> Path:
-        """The checkpoint to go on from."""
-        return self.folder / "last.ckpt"
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        checkpoint["step"] = step_of(trainer)  # Lightning's own count has every update of every optimizer
-
-    def state_dict(self) -> dict[str, Any]:
-        return {"best": [list(each) for each in self.best]}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.best = [(value, name) for value, name in state_dict["best"] if (self.folder / name).exists()]
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        if not complete(trainer):
-            return
-        step = step_of(trainer)
-        due = [interval for interval in self.every if step and step % interval == 0 and step != self.saved_at]
-        for interval in due:
-            mark = "" if interval == min(self.every) else f"-{interval}"
-            self.save(
-                trainer, f"epoch={trainer.current_epoch}-step={step}{mark}{self._value(trainer, self.shown)}.ckpt"
-            )
-        finished = trainer.max_steps > 0 and trainer.global_step >= trainer.max_steps
-        if not due and (finished or self._time_is_up(trainer)):
-            self.save(trainer)
-
-    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.sanity_checking or trainer.state.fn != "fit":
-            return
-        value = trainer.callback_metrics.get(self.monitor)
-        if value is None or not math.isfinite(value):
-            self.save(trainer)
-            return
-        if len(self.best) == self.keep and float(value) >= self.best[-1][0]:
-            self.save(trainer)
-            return
-        name = f"best-epoch={trainer.current_epoch}-step={step_of(trainer)}{self._value(trainer, self.monitor)}.ckpt"
-        old = [each for each in self.best if each[1] != name]
-        self.best = sorted([*old, (float(value), name)])[: self.keep]
-        self.save(trainer, name)
-        for _, beaten in [each for each in old if each not in self.best]:
-            if trainer.is_global_zero:
-                (self.folder / beaten).unlink(missing_ok=True)
-
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.saved_at != step_of(trainer):
-            self.save(trainer)
-
-    def save(self, trainer: Trainer, name: str | None = None) -> None:
-        """Writes `last.ckpt`; with a `name` first a file of that name, whose data `last.ckpt` then shares."""
-        self.guard(trainer)
-        if name is None:
-            trainer.save_checkpoint(self.last, weights_only=False)
-        else:
-            trainer.save_checkpoint(self.folder / name, weights_only=False)
-            if trainer.is_global_zero:
-                share(self.folder / name, self.last)
-        self.saved_at, self.clock = step_of(trainer), time.monotonic()
-
-    def _time_is_up(self, trainer: Trainer) -> bool:
-        if self.minutes is None:
-            return False
-        up = time.monotonic() - self.clock > self.minutes * 60
-        if trainer.world_size == 1:
-            return up
-        asked = trainer.fit_loop.epoch_loop.batch_idx % 10 == 0  # processes agree at a few batches only
-        return asked and bool(trainer.strategy.broadcast(up))
-
-    @staticmethod
-    def _value(trainer: Trainer, key: str) -> str:
-        value = trainer.callback_metrics.get(key)
-        return "" if value is None else f"-{key.replace('/', '_')}={float(value):.4f}"
-
-
-def share(source: Path, target: Path) -> None:
-    """`target` becomes a second name of the file `source`, or a copy where the file system knows no second names."""
-    partial = target.with_name(target.name + ".partial")
-    partial.unlink(missing_ok=True)
-    try:
-        os.link(source, partial)
-    except OSError:
-        shutil.copyfile(source, partial)
-    os.replace(partial, target)
-
-
-class Stopped(BaseException):
-    """A signal asked to stop, and everything is saved. Not an Exception, so that nothing swallows it on its way."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
-
-
-class StopOnSignal(Callback):
-    """Ctrl-C and SIGTERM end training after the current batch, when everything is consistent; a second one at once."""
-
-    def __init__(self, save: Callable[[Trainer], None]) -> None:
-        self.save = save
-        self.asked: int | None = None
-        self.between_batches = False
-        self.old: dict[int, Any] = {}
-
-    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.old[number] = signal.signal(number, self._note)
-
-    def _note(self, number: int, frame: Any) -> None:
-        if self.asked is not None:
-            raise KeyboardInterrupt
-        self.asked = number
-        print("\nstopping after this batch; once more stops at once, without saving", file=sys.stderr)
-
-    def restore(self) -> None:
-        """Gives the signals back to whoever had them before."""
-        for number, handler in self.old.items():
-            signal.signal(number, handler)
-        self.old = {}
-
-    def on_train_batch_start(self, *_: Any) -> None:
-        self.between_batches = False
-
-    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        self.between_batches = True
-        self._stop_if_asked(trainer)
-
-    def on_validation_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        if not trainer.sanity_checking:
-            self._stop_if_asked(trainer)
-
-    def _stop_if_asked(self, trainer: Trainer) -> None:
-        asked = self.asked is not None
-        if trainer.world_size > 1:
-            if trainer.fit_loop.epoch_loop.batch_idx % 10:  # processes agree at a few batches only
-                return
-            asked = trainer.strategy.reduce_boolean_decision(asked, all=False)
-        if asked:
-            self.save(trainer)
-            raise Stopped(self.asked or signal.SIGTERM)
-
-    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
-        """A loader whose workers the signal ended fails while the next batch is awaited: nothing is half done then."""
-        if self.asked is not None and self.between_batches and isinstance(exception, RuntimeError):
-            self.save(trainer)
 
 
 class Progress(ProgressBar):

@@ -9,8 +9,10 @@ import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from tats.callbacks import Checkpoints, complete, step_of
+from tats.callbacks import complete, step_of
+from tats.checkpoints import Checkpoints
 from tats.data.config import DataConfig
+from tats.ema import averages
 from tats.flags import UserError
 from tats.gpt.api import sample_codes
 from tats.gpt.config import GPTConfig
@@ -35,6 +37,8 @@ class Scores(Callback):
     make: the generated side from (module, protocol, real side); the module is in evaluation mode meanwhile.
     """
 
+    needs_whole_weights = True
+
     def __init__(self, make: Make, real: Side, protocol: Protocol, network: Any, every: int, seed: int = 0):
         self.make, self.real, self.protocol, self.network = make, real, protocol, network
         self.every, self.seed = every, seed
@@ -52,7 +56,8 @@ class Scores(Callback):
         if not complete(trainer) or not step or step % self.every or step == self.scored_at:
             return
         self.scored_at = step
-        result = self.score(pl_module)
+        with averages(trainer):
+            result = self.score(pl_module)
         first, second = self.network.scores
         values = {f"score/{name}": result[name] for name in (first, second)}
         pl_module.log_dict(values, on_step=True, on_epoch=False, batch_size=1)
@@ -79,9 +84,7 @@ class Scores(Callback):
         self.best = [float(value), name]
         if keeper is None:
             return
-        keeper.save(trainer, name)
-        if beaten is not None and beaten != name and trainer.is_global_zero:
-            (keeper.folder / beaten).unlink(missing_ok=True)
+        keeper.want(name, [beaten] if beaten not in (None, name) else [])
 
 
 def vqgan_scores(config: ScoreConfig, data: DataConfig, seed: int) -> list[Callback]:

@@ -1,15 +1,19 @@
 """The folder of a training run, and the checkpoint that a run goes on from."""
 
 import dataclasses
+import errno
+import fcntl
 import os
 import pickle
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from tats import flags
+from tats import flags, shards, whole_files
 from tats.flags import UserError
 from tats.launched import say
 from tats.trainer_config import TrainerConfig
@@ -24,13 +28,25 @@ MAY_DIFFER = {"num_workers", "keep_gb"} | {field.name for field in dataclasses.f
 
 
 @dataclasses.dataclass(frozen=True)
+class Progress:
+    """How far a checkpoint has come: its step, and where the log stood then (None: it does not say)."""
+
+    step: int
+    log: dict[str, Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Run:
-    """The folder of a run, and the checkpoint and the step that it goes on from, if any."""
+    """The folder of a run, and the checkpoint and the step that it goes on from, if any.
+
+    log: where the log in this folder stood when that checkpoint was written.
+    """
 
     folder: Path
     checkpoints: Path
     resume: Path | None = None
     step: int = 0
+    log: dict[str, Any] | None = None
 
 
 def find_run(config: TrainerConfig, name: str, settings: Any) -> Run:
@@ -52,23 +68,21 @@ def find_run(config: TrainerConfig, name: str, settings: Any) -> Run:
     fresh = root / f"version_{max(numbers, default=-1) + 1}"
     wanted = config.resume_from_checkpoint or (None if config.resume in ("auto", "never") else config.resume)
     if wanted is not None:
-        path = flags.existing_path(
-            wanted, "--resume" if config.resume_from_checkpoint is None else "--resume_from_checkpoint"
-        )
-        stored = read_progress(path)
-        ours = path.parent.name == "checkpoints" and path.parent.parent.parent.resolve() == root.resolve()
-        folder = root / path.parent.parent.name if ours else fresh
-        say(f"going on from {path} at step {stored} in {folder}")
-        return Run(folder, _checkpoint_folder(config, folder), path, stored)
+        flag = "--resume" if config.resume_from_checkpoint is None else "--resume_from_checkpoint"
+        path, progress = named(flags.existing_path(wanted, flag))
+        folder = _run_of(path, root, config) or fresh
+        say(f"going on from {path} at step {progress.step} in {folder}")
+        log = progress.log if folder != fresh else None
+        return Run(folder, _checkpoint_folder(config, folder), path, progress.step, log)
     if config.resume == "auto" and not config.fast_dev_run:
         for number in sorted(numbers, reverse=True):
             folder = root / f"version_{number}"
             whole = newest(_checkpoint_folder(config, folder))
             if whole is not None:
-                path, step = whole
+                path, progress = whole
                 compare_settings(folder / "config.yaml", settings)
-                say(f"going on with {folder} at step {step}; --resume never begins a new run")
-                return Run(folder, path.parent, path, step)
+                say(f"going on with {folder} at step {progress.step}; --resume never begins a new run")
+                return Run(folder, path.parent, path, progress.step, progress.log)
     return Run(fresh, _checkpoint_folder(config, fresh))
 
 
@@ -78,12 +92,36 @@ def _checkpoint_folder(config: TrainerConfig, folder: Path) -> Path:
     return folder / "checkpoints"
 
 
-def newest(folder: Path) -> tuple[Path, int] | None:
-    """The newest whole checkpoint of a folder and its step; `last.ckpt` before others of the same time."""
-    paths = sorted(
-        folder.glob("*.ckpt"), key=lambda path: (path.stat().st_mtime, path.name == "last.ckpt"), reverse=True
-    )
-    for path in paths:
+def _run_of(path: Path, root: Path, config: TrainerConfig) -> Path | None:
+    """The folder below `root` of the run that a checkpoint belongs to, if it belongs to one."""
+    above = path.absolute().parent
+    folder = root / (above.parent.name if above.name == "checkpoints" else above.name)
+    ours = folder.is_dir() and _checkpoint_folder(config, folder).resolve() == above.resolve()
+    return folder if ours else None
+
+
+def named(path: Path) -> tuple[Path, Progress]:
+    """A checkpoint that was named, and how far it has come; a damaged `last.ckpt` stands for the one before.
+
+    Raises:
+        UserError: damaged, or nothing that training can go on from.
+    """
+    try:
+        return path, read_progress(path)
+    except UserError as error:
+        whole = newest(path.parent, leave_out=path)
+        if whole is None:
+            raise
+        if path.name != "last.ckpt":
+            raise UserError(f"{error}; {whole[0]} is whole") from None
+        say(f"{error}; {whole[0]} takes its place")
+        return whole
+
+
+def newest(folder: Path, leave_out: Path | None = None) -> tuple[Path, Progress] | None:
+    """The newest whole checkpoint of a folder and how far it has come. Those that are damaged are named."""
+    paths = [path for path in folder.glob("*.ckpt") if path != leave_out]
+    for path in sorted(paths, key=lambda path: (path.name == "last.ckpt", path.stat().st_mtime_ns), reverse=True):
         try:
             return path, read_progress(path)
         except UserError as error:
@@ -91,12 +129,15 @@ def newest(folder: Path) -> tuple[Path, int] | None:
     return None
 
 
-def read_progress(path: Path) -> int:
-    """The step of one of our checkpoints.
+def read_progress(path: Path) -> Progress:
+    """How far one of our checkpoints has come.
 
     Raises:
         UserError: damaged, or nothing that training can go on from.
     """
+    wrong = whole_files.damage(path) if path.is_file() else None
+    if wrong is not None:
+        raise UserError(f"{path} is damaged: {wrong}")
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except pickle.UnpicklingError:
@@ -105,7 +146,30 @@ def read_progress(path: Path) -> int:
         raise UserError(f"{path} is damaged: {str(error).splitlines()[0] if str(error) else 'it is empty'}") from None
     if not isinstance(stored, dict) or "kind" not in stored or "loops" not in stored:
         raise UserError(f"{path} is no checkpoint of such a run; --init_from begins with the weights of any checkpoint")
-    return int(stored.get("step", 0))
+    shards.check(path, stored)
+    return Progress(int(stored.get("step", 0)), stored.get("log"))
+
+
+@contextmanager
+def only_here(folder: Path) -> Iterator[None]:
+    """Nobody else trains in a folder meanwhile. The claim ends with this process, however it ends.
+
+    Raises:
+        UserError: another process trains there.
+    """
+    path = folder / ".lock"
+    with path.open("a") as file:
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in (errno.EACCES, errno.EAGAIN):
+                raise UserError(
+                    f"another process trains in {folder}; wait for it, or begin a new run with --resume never"
+                ) from None  # any other reason: this file system knows no locks
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def compare_settings(path: Path, settings: Any) -> None:

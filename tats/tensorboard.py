@@ -2,6 +2,7 @@
 nothing, so the GIF is made here."""
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,18 @@ def gif_bytes(frames: np.ndarray, fps: float) -> bytes:
     return buffer.getvalue()
 
 
-def _writers(logger: Any) -> list[Any]:
-    """The TensorBoard writers behind one logger, several, or none."""
-    loggers = logger if isinstance(logger, (list, tuple)) else [logger]
-    return [each.experiment for each in loggers if hasattr(getattr(each, "experiment", None), "add_image")]
+def _each_writer(logger: Any, add: Callable[[Any], None]) -> None:
+    """Do something with the TensorBoard writer behind one logger, those behind several, or none."""
+    for each in logger if isinstance(logger, (list, tuple)) else [logger]:
+        writer = getattr(each, "experiment", None)
+        if not hasattr(writer, "add_image"):
+            continue
+        try:
+            add(writer)
+        except OSError as error:  # a full disk: a logger that can end its events does
+            if not hasattr(each, "end"):
+                raise
+            each.end(error)
 
 
 def add_video(logger: Any, tag: str, frames: np.ndarray, step: int, fps: float = 6) -> None:
@@ -30,7 +39,8 @@ def add_video(logger: Any, tag: str, frames: np.ndarray, step: int, fps: float =
 
     `logger` is a Lightning logger or a list of them (`module.loggers`); those that are not TensorBoard are passed over.
     """
-    for writer in _writers(logger):
+
+    def add(writer: Any) -> None:
         from tensorboard.compat.proto.summary_pb2 import Summary
 
         image = Summary.Image(
@@ -41,8 +51,9 @@ def add_video(logger: Any, tag: str, frames: np.ndarray, step: int, fps: float =
         )
         writer._get_file_writer().add_summary(Summary(value=[Summary.Value(tag=tag, image=image)]), step)
 
+    _each_writer(logger, add)
+
 
 def add_image(logger: Any, tag: str, image: np.ndarray, step: int) -> None:
     """Shows a uint8 picture [H, W, 3] under `tag`, as `add_video` does videos."""
-    for writer in _writers(logger):
-        writer.add_image(tag, np.asarray(image), step, dataformats="HWC")
+    _each_writer(logger, lambda writer: writer.add_image(tag, np.asarray(image), step, dataformats="HWC"))

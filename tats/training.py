@@ -4,48 +4,47 @@ A run is one folder `DIR/version_N` (DIR is --default_root_dir):
 
     config.yaml              the settings; `--config` starts such a run again
     checkpoints/last.ckpt    everything needed to go on; always the newest
-    checkpoints/best-*.ckpt  the three best by the test loss
+    checkpoints/last-step=*  what it took the place of, should it get damaged
+    checkpoints/best-*.ckpt  the best by the test loss
     checkpoints/epoch=*      one at every fixed number of steps
+    checkpoints/*.sha256     their checksums
     metrics.csv, events.*    the log, as a table and for TensorBoard
 
-What is exact after resuming: weights, both optimizers, the codebook's averages, counters of epochs, batches and steps,
-and the best checkpoints. A loader that offers `state_dict` and `load_state_dict` also continues at its place in the
-epoch, so that a run on one CPU ends as if it had never stopped; another one begins the epoch's order anew and yields
-only as many batches as were left. Random states of torch are not restored; whatever draws from (seed, step, index) does
-not need them.
+A run that is resumed ends as if it had never stopped: everything that it goes on with is in its checkpoints (weights,
+optimizers, averages, schedules, counters, the best so far, what the model itself adds, the place in the data, how far
+the log had come), they are written between two steps, and what a step draws depends on the seed and its number alone.
+A loader has to say where it is (`state_dict`, `load_state_dict`), or it begins the order of the epoch anew.
 """
 
 import dataclasses
 import itertools
 import logging
-import os
-import signal
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import torch
 from pytorch_lightning import Callback, LightningModule, Trainer, seed_everything
-from pytorch_lightning.plugins.io import TorchCheckpointIO
+from pytorch_lightning.loggers import Logger
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
-from torch.utils.data import DataLoader
 
 from tats import flags
-from tats.callbacks import (
-    Checkpoints,
-    Progress,
-    StopOnSignal,
-    Stopped,
-    step_of,
-    updates_per_step,
-)
+from tats.callbacks import Progress, step_of, updates_per_step
+from tats.checkpoints import Checkpoints, WholeFiles
+from tats.effective import Effective
+from tats.ema import Ema
 from tats.flags import UserError
+from tats.launched import first, say
 from tats.logs import build_loggers
 from tats.not_a_number import NumbersOnly
-from tats.run_folder import Run, find_run, say
+from tats.resume import Randomness
+from tats.run_folder import Run, find_run, only_here
+from tats.stopping import Agreement, StopOnSignal, Stopped, exit_code, requeue
 from tats.throughput import Throughput
 from tats.trainer_config import PRECISIONS, Machine, TrainerConfig, go_on_command, machine
+from tats.wandb_log import wandb_loggers
 
 __all__ = ["TRANSFORMER_CADENCE", "VQGAN_CADENCE", "Cadence", "TrainerConfig", "begin", "fit", "processes"]
 
@@ -95,41 +94,39 @@ def fit(
 
     Raises:
         UserError: flags that contradict each other or the machine, a checkpoint that can't be used, a loss that is NaN.
-        SystemExit: 130 after Ctrl-C, 143 after SIGTERM; `last.ckpt` is then written and the way to go on printed.
+        SystemExit: 130 after Ctrl-C, 99 after SIGTERM and SIGUSR1; `last.ckpt` is then written and the way to go on
+            printed (see `tats.stopping`).
     """
     place = machine(config, torch.cuda.device_count())
     run = find_run(config, name, settings)
+    agree = Agreement()
     numbers = NumbersOnly(1 if place.accelerator == "cpu" else 50, None if config.fast_dev_run else run.folder)
-    keeper = Checkpoints(
-        run.checkpoints,
-        cadence.monitor,
-        cadence.shown,
-        cadence.every,
-        minutes=config.save_every_minutes,
-        guard=numbers.check,
-    )
+    keeper = Checkpoints(run, config, cadence.monitor, cadence.shown, cadence.every, numbers.check, agree)
     keeping = config.enable_checkpointing and not config.fast_dev_run
-    stop = StopOnSignal(keeper.save if keeping else lambda trainer: None)
-    watchers: list[Callback] = [numbers, Throughput(config.log_every_n_steps), stop, *callbacks]
-    watchers += [] if config.fast_dev_run else [Folder(run, settings)]
-    watchers += [keeper] if keeping else []
-    trainer = build_trainer(module, config, place, run, watchers)
+    stop = StopOnSignal(keeper.stop if keeping else lambda trainer, untested: None, agree)
+    effective = Effective(getattr(train_loader, "batch_size", None))
+    averaging = [Ema(config.ema_decay)] if config.ema_decay else []
+    watchers = [Randomness(config.seed), effective, numbers, *averaging, Throughput(config.log_every_n_steps), stop]
+    watchers += [*callbacks, *([keeper] if keeping else [])]
     check_intervals(config, train_loader)
     if config.enable_model_summary and config.weights_summary is not None:
         for line in sizes(module, full=config.weights_summary == "full"):
             say(line)
     if config.overfit_batches:
-        train_loader = first_batches(train_loader, config.overfit_batches)
-    try:
-        trainer.fit(module, train_loader, val_loader, ckpt_path=run.resume, weights_only=True)
-    except (Stopped, RuntimeError, SystemExit) as error:
-        if run.resume is not None and "loading state_dict" in str(error):
-            raise UserError(f"{run.resume} is of another model: {' '.join(str(error).split())[:300]}") from None
-        if stop.asked is None:
-            raise
-        raise SystemExit(leave(stop.asked, keeper.last if keeping else None, trainer, command)) from None
-    finally:
-        stop.restore()
+        train_loader = FirstBatches(train_loader, config.overfit_batches)
+    with ExitStack() as held:
+        watchers += [] if config.fast_dev_run else [Folder(run, settings, held)]
+        trainer = build_trainer(module, config, place, run, watchers, keeper.files)
+        held.callback(stop.restore)
+        try:
+            trainer.fit(module, train_loader, val_loader, ckpt_path=run.resume, weights_only=True)
+        except (Stopped, RuntimeError, SystemExit) as error:
+            if run.resume is not None and "loading state_dict" in str(error):
+                raise UserError(f"{run.resume} is of another model: {' '.join(str(error).split())[:300]}") from None
+            number = stop.agreed or stop.asked
+            if number is None:
+                raise
+            raise SystemExit(leave(number, keeper.last if keeping else None, trainer, command)) from None
     if not config.fast_dev_run:
         say(f"trained up to step {step_of(trainer)}: {run.folder}")
     return run.folder
@@ -160,14 +157,16 @@ def leave(number: int, last: Path | None, trainer: Trainer, command: str | None)
         say(f"stopped at step {step_of(trainer)}; everything is in {last}\ngo on with: {go_on}")
     else:
         say("stopped; nothing was saved, because checkpoints are off")
-    return 130 if number == signal.SIGINT else 143
+    if trainer.is_global_zero:
+        requeue(number)
+    return exit_code(number, trainer)
 
 
 def processes(config: TrainerConfig) -> int:
     """How many training processes the flags ask for on this machine, over all nodes; at least 1."""
     place = machine(config, torch.cuda.device_count())
     per_node = place.per_node or max(1, torch.cuda.device_count() if place.accelerator != "cpu" else 1)
-    return per_node * config.num_nodes
+    return per_node * place.nodes
 
 
 def precision(config: TrainerConfig, place: Machine) -> str:
@@ -179,39 +178,81 @@ def precision(config: TrainerConfig, place: Machine) -> str:
     return word
 
 
-def first_batches(loader: Any, amount: int | float) -> "DataLoader[Any]":
-    """The first batches of the loader, a number (int) or a part (float) of them, to be used again and again."""
-    total = len(loader) if hasattr(loader, "__len__") else None
-    if isinstance(amount, float):
-        if total is None:
-            raise UserError(f"--overfit_batches {amount}: the length of the data is unknown; give a number of batches")
-        amount = max(1, int(total * amount))
-    batches = list(itertools.islice(loader, amount))
-    return DataLoader(batches, batch_size=None)  # type: ignore[arg-type]  # a list is a data set of its items
+class FirstBatches:
+    """The first batches of a loader, a number (int) or a part (float) of them, again and again in the same order."""
+
+    def __init__(self, loader: Any, amount: int | float) -> None:
+        total = len(loader) if hasattr(loader, "__len__") else None
+        if isinstance(amount, float):
+            if total is None:
+                raise UserError(
+                    f"--overfit_batches {amount}: the length of the data is unknown; give a number of batches"
+                )
+            amount = max(1, int(total * amount))
+        self.batches = list(itertools.islice(loader, amount))
+        self.done = 0  # of the present round
+        self.first = 0  # where the next round begins
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __iter__(self) -> Iterator[Any]:
+        first, self.first = self.first, 0
+        for number in range(first, len(self.batches)):
+            self.done = number + 1
+            yield self.batches[number]
+
+    def state_dict(self) -> dict[str, int]:
+        """How many batches of this round are done."""
+        return {"done": self.done}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on behind them."""
+        self.first = state["done"] % len(self.batches)
+
+
+def strategy_for(module: LightningModule, config: TrainerConfig, place: Machine, watchers: list[Callback]) -> Any:
+    """How the processes share the work, as Lightning's Trainer takes it."""
+    if place.strategy == "fsdp":
+        from tats.sharded import strategy_of
+
+        return strategy_of(module, watchers)
+    players = 1 if module.automatic_optimization else updates_per_step(module)
+    if players > 1 and place.strategy in ("auto", "ddp") and processes(config) > 1:
+        return "ddp_find_unused_parameters_true"  # each player leaves the other's parameters without gradients
+    return place.strategy
+
+
+def loggers(config: TrainerConfig, run: Run) -> list[Logger]:
+    """What the log is written to: the run's folder, and Weights & Biases where --wandb names a project."""
+    own = build_loggers(run.folder, run.log, config.flush_logs_every_n_steps)
+    return [*own, *wandb_loggers(None if config.fast_dev_run else config.wandb, run.folder)]
 
 
 def build_trainer(
-    module: LightningModule, config: TrainerConfig, place: Machine, run: Run, watchers: list[Callback]
+    module: LightningModule,
+    config: TrainerConfig,
+    place: Machine,
+    run: Run,
+    watchers: list[Callback],
+    files: WholeFiles,
 ) -> Trainer:
     """The Trainer. Lightning counts every update of every optimizer, so steps are multiplied here and nowhere else."""
     updates = updates_per_step(module)
     own = not module.automatic_optimization  # then Lightning refuses to clip and to accumulate
     if config.refresh_rate:
         watchers = [*watchers, Progress(config.refresh_rate, config.process_position)]
-    strategy = place.strategy
-    if own and updates > 1 and strategy in ("auto", "ddp") and processes(config) > 1:
-        strategy = "ddp_find_unused_parameters_true"  # each player leaves the other's parameters without gradients
     every_epoch = 1 if config.reload_dataloaders_every_epoch else config.reload_dataloaders_every_n_epochs
     try:
         return Trainer(
             accelerator=place.accelerator,
             devices=place.devices,
-            strategy=strategy,
-            num_nodes=config.num_nodes,
+            strategy=strategy_for(module, config, place, watchers),
+            num_nodes=place.nodes,
             precision=precision(config, place),  # type: ignore[arg-type]
-            logger=build_loggers(run.folder, run.step, config.flush_logs_every_n_steps) if config.logger else False,
+            logger=loggers(config, run) if config.logger else False,
             callbacks=watchers,
-            plugins=[WholeFiles()],
+            plugins=[files],
             default_root_dir=run.folder,
             max_steps=config.max_steps * updates if config.max_steps > 0 else config.max_steps,
             min_steps=config.min_steps * updates if config.min_steps else None,
@@ -245,38 +286,22 @@ def build_trainer(
 
 
 class Folder(Callback):
-    """Makes the run's folder once all processes have chosen it, and keeps the settings there."""
+    """Makes the run's folder once all processes have chosen it, claims it, and keeps the settings there."""
 
-    def __init__(self, run: Run, settings: Any) -> None:
-        self.run, self.settings = run, settings
+    def __init__(self, run: Run, settings: Any, held: ExitStack) -> None:
+        self.run, self.settings, self.held = run, settings, held
+        self.claimed = run.folder.is_dir() and first()
+        if self.claimed:  # before anything in it is touched
+            held.enter_context(only_here(run.folder))
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if not trainer.is_global_zero:
             return
         self.run.checkpoints.mkdir(parents=True, exist_ok=True)
+        if not self.claimed:
+            self.held.enter_context(only_here(self.run.folder))
         if self.settings is not None:
             flags.save_yaml(self.settings, self.run.folder / "config.yaml")
-
-
-class WholeFiles(TorchCheckpointIO):
-    """Checkpoints that are either whole or absent: written under another name, synced, then renamed."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any | None = None) -> None:
-        target = Path(path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        partial = target.with_name(target.name + ".partial")
-        try:
-            with partial.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(partial, target)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise UserError(f"can't write {target}: {error.strerror}; earlier checkpoints are untouched") from None
-        folder = os.open(target.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
 
 
 def check_intervals(config: TrainerConfig, loader: Any) -> None:

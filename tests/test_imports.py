@@ -19,7 +19,7 @@ ROWS = [
         "tats.video",
         "tats.trainer_config tats.score_config",
         "tats.weights tats.released tats.unpickle",
-        "tats.folders tats.arrays",
+        "tats.folders tats.arrays tats.opened",
         "tats.whole_files tats.shards",
     ],
     ["tats.media tats.gif tats.sound", "tats.reader"],

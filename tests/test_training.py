@@ -287,7 +287,7 @@ flags.run(main)
 """
 
 
-@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 99), (signal.SIGUSR1, 99)])
 def test_a_signal_leaves_a_checkpoint_and_the_command_that_goes_on(tmp_path, number, code):
     script = tmp_path / "slow.py"
     script.write_text(SLOW.format(tests=str(Path(__file__).parent)))

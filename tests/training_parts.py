@@ -102,7 +102,7 @@ def train(folder, module=None, **changes):
 
 
 def names(run):
-    return sorted(path.name for path in (run / "checkpoints").iterdir())
+    return sorted(path.name for path in (run / "checkpoints").glob("*.ckpt"))
 
 
 class Numbers:

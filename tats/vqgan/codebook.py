@@ -1,13 +1,14 @@
 """The codebook: nearest code, moving averages, a start from data, and another chance for codes that nothing uses."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tats import kernels
-from tats.vqgan.draws import Candidates, Draws, processes, total
+from tats.vqgan.draws import Candidates, Draws, processes, together, total
 
 DECAY = 0.99  # of the moving averages
 SMOOTHING = 1e-7  # added to every count, so that no code divides by zero
@@ -127,6 +128,27 @@ class Codebook(nn.Module):
         while sum(len(each) for each, _, _ in self._gathered[1:]) >= wanted:
             self._gathered.pop(0)
 
+    def gathered(self) -> list[dict[str, Any]]:
+        """What was kept for the start, as plain values and tensors for a checkpoint: a dict per batch, with the vectors
+        [n, D] of all processes one after the other. To be called in all of them."""
+        return [
+            {"vectors": together(flat), "clips": clips * processes()[1], "key": list(draws.key), "first": draws.first}
+            for flat, clips, draws in self._gathered
+        ]
+
+    def gather_again(self, stored: list[dict[str, Any]]) -> None:
+        """Take this process's share of what `gathered` gave, whatever their number was then. Clips that can't be dealt
+        out evenly are left out."""
+        rank, world = processes()
+        self._gathered = []
+        for batch in stored:
+            clips = int(batch["clips"]) // world
+            per_clip = len(batch["vectors"]) // int(batch["clips"])
+            share = batch["vectors"][rank * clips * per_clip : (rank + 1) * clips * per_clip]
+            seed, step, player = batch["key"]
+            if clips:
+                self._gathered.append((share.clone(), clips, Draws(seed, step, player, int(batch["first"]))))
+
     def forward(self, z: Tensor, draws: Draws | None = None, *, hold: bool = False) -> Quantized:
         """Replace every vector by its nearest code.  z [B, D, t, h, w]
 
@@ -160,7 +182,7 @@ class Codebook(nn.Module):
         The clusters are those of all batches that were gathered; their counts are scaled to one batch, the size that
         the moving averages will have.
         """
-        batches = [*self._gathered, (flat, clips, draws)]
+        batches = [*((each.to(flat), *more) for each, *more in self._gathered), (flat, clips, draws)]
         candidates = Candidates(self.n_codes, "start")
         for each in batches:
             candidates.add(*each)
@@ -197,7 +219,7 @@ class Codebook(nn.Module):
         if self._counts is None or self._sums is None:
             return
         total(self._sums)
-        self.chosen = self._counts if self.chosen is None else self.chosen + self._counts
+        self.chosen = self._counts if self.chosen is None else self.chosen.to(self._counts) + self._counts
         self.N.mul_(DECAY).add_(self._counts, alpha=1 - DECAY)
         self.z_avg.mul_(DECAY).add_(self._sums, alpha=1 - DECAY)
         n = self.N.sum()

@@ -20,6 +20,16 @@ def total(x: Tensor) -> None:
         dist.all_reduce(x)
 
 
+def together(x: Tensor) -> Tensor:
+    """What all processes hold, one after the other.  x [n, ...], alike in all of them -> [processes * n, ...]"""
+    world = processes()[1]
+    if world == 1:
+        return x
+    parts = [torch.empty_like(x) for _ in range(world)]
+    dist.all_gather(parts, x.contiguous())
+    return torch.cat(parts)
+
+
 class Draws:
     """The random numbers of one player in one optimizer step.
 

@@ -69,7 +69,7 @@ class VQGANTraining(pl.LightningModule):
         self.automatic_optimization = False
         check_sizes(model, config, lpips)
         self.config, self.seed, self.accumulate = config, seed, accumulate
-        self.lr = config.lr if lr is None else lr
+        self.learning_rate = config.lr if lr is None else lr
         self.clip, self.clip_by, self.total_updates = clip, clip_by or "norm", total_updates
         self.vqgan = vqgan or VQGAN(model)
         self.vqgan.codebook.start, self.vqgan.codebook.rate = config.codebook_start, config.rate_weight
@@ -142,7 +142,8 @@ class VQGANTraining(pl.LightningModule):
         return players
 
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
-        return [torch.optim.Adam(player, lr=self.lr, betas=self.config.adam_betas) for player in self.players()]
+        betas = self.config.adam_betas
+        return [torch.optim.Adam(player, lr=self.learning_rate, betas=betas) for player in self.players()]
 
     # ---- one player, one batch ------------------------------------------------------------------------------------
 
@@ -243,7 +244,7 @@ class VQGANTraining(pl.LightningModule):
             if p.grad is None:
                 p.grad = torch.zeros_like(p)
         total = self.total_updates or math.inf
-        rate = self.lr * rate_factor(self.updates, config.lr_schedule, config.warmup_steps, total)
+        rate = self.learning_rate * rate_factor(self.updates, config.lr_schedule, config.warmup_steps, total)
         for group in optimizer.param_groups:
             group["lr"] = rate
         if self.clip:
@@ -309,9 +310,18 @@ class VQGANTraining(pl.LightningModule):
         checkpoint["kind"] = "vqgan"
         checkpoint["config"] = flags.to_dict(self.vqgan.config)
         checkpoint["extra"] = {"updates": self.updates, "training": flags.to_dict(self.config)}
+        checkpoint["under_way"] = {
+            "early": self._schedule.early,
+            "chosen": self.vqgan.codebook.chosen,
+            "gathered": self.vqgan.codebook.gathered(),
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.updates = int(checkpoint.get("extra", {}).get("updates", 0))
+        under_way = checkpoint.get("under_way", {})
+        self._schedule.early = under_way.get("early", self._schedule.early)
+        self.vqgan.codebook.chosen = under_way.get("chosen")
+        self.vqgan.codebook.gather_again(under_way.get("gathered", []))
 
 
 def check_sizes(model: VQGANConfig, config: VQGANTrainConfig, lpips: LPIPS | None) -> None:

@@ -1,0 +1,334 @@
+"""Training runs that are killed again and again end as if they had never been: every tensor of their checkpoint, both
+optimizers included, bit for bit, and a log without a step twice or a step missing.
+
+    python tests/reliability/killed_training.py             # twenty kills of each trainer, and a disk that is full
+    python tests/reliability/killed_training.py --kills 3   # three of each
+
+Kills come after a random share of the processor time that a whole run takes, and, every third one, while a checkpoint
+is being written. The runs shuffle, read with workers, stand in the middle of an epoch nearly always, and write a
+checkpoint after every step. Prints a line per run, and exits with 1 where something differs. One process loads
+everything once and forks the runs.
+"""
+
+import argparse
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
+
+from killed_samplers import start  # noqa: E402
+
+LATEST = 120  # seconds of waiting for the moment of a kill
+TICK = os.sysconf("SC_CLK_TCK")
+COMMON = {
+    "batch_size": 2,
+    "num_workers": 2,
+    "max_steps": 14,
+    "save_every_minutes": 0,
+    "val_check_interval": 3,
+    "log_every_n_steps": 1,
+    "ema_decay": 0.9,
+    "lr_schedule": "cosine",
+    "device": "cpu",
+    "enable_progress_bar": False,
+    "deterministic": True,
+}
+VQGAN = {
+    "resolution": 16,
+    "sequence_length": 4,
+    "n_hiddens": 2,
+    "downsample": (2, 8, 8),
+    "n_codes": 16,
+    "embedding_dim": 4,
+    "norm_type": "batch",
+    "disc_channels": 2,
+    "disc_layers": 1,
+    "vq_start_step": 5,
+    "codebook_start": "kmeans",
+    "discriminator_iter_start": 4,
+    "perceptual_weight": 0,
+}
+TRANSFORMER = {
+    "vtokens": True,
+    "unconditional": True,
+    "sequence_length": 2,
+    "spatial_length": 2,
+    "block_size": 0,
+    "n_layer": 1,
+    "n_head": 1,
+    "n_embd": 16,
+    "pkeep": 0.8,
+    "accumulate_grad_batches": 2,
+    "warmup_steps": 3,
+}
+TRAINERS: dict[str, dict[str, Any]] = {"train_vqgan.py": VQGAN, "train_transformer.py": TRANSFORMER}
+
+
+def words(settings: dict[str, Any]) -> list[str]:
+    """Settings as a command line."""
+    line: list[str] = []
+    for name, value in settings.items():
+        if value is False:
+            line.append(f"--no_{name}")
+        else:
+            values = [] if value is True else value if isinstance(value, tuple) else [value]
+            line += [f"--{name}", *map(str, values)]
+    return line
+
+
+def save_data(folder: Path) -> dict[str, Path]:
+    """Seven tiny videos to train on and three to test with, as pixels and as codes; the data of each trainer."""
+    import h5py
+    import numpy as np
+
+    draw = np.random.default_rng(0)
+    with h5py.File(folder / "videos.h5", "w") as videos, h5py.File(folder / "codes.h5", "w") as codes:
+        for split, count in (("train", 7), ("test", 3)):
+            for file, frames, shape, most in ((videos, 6, (16, 16, 3), 256), (codes, 3, (2, 2), 32)):
+                data = draw.integers(most, size=(count * frames, *shape))
+                file[f"{split}_data"] = data.astype(np.uint8 if most == 256 else np.int64)
+                file[f"{split}_idx"] = np.arange(count) * frames
+    return {"train_vqgan.py": folder / "videos.h5", "train_transformer.py": folder / "codes.h5"}
+
+
+@dataclass
+class Outcome:
+    """What became of the runs of one trainer."""
+
+    script: str
+    kills: int = 0
+    writing: int = 0  # of these: while a checkpoint was being written
+    tensors: int = 0
+    wrong: list[str] = field(default_factory=list)
+
+
+def processor_time(child: int) -> float:
+    """Seconds of processor time that a process has taken."""
+    fields = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / TICK
+
+
+def run(command: list[str], folder: Path, enough: float | None = None, writing: bool = False) -> tuple[str, float]:
+    """Train to the end, or kill the run after `enough` seconds of processor time; with `writing` as soon afterwards as
+    a checkpoint is half written. Returns `ended`, `failed`, `killed` or `killed while writing`, and the time taken."""
+    log = folder.with_suffix(".log")
+    took, began = 0.0, time.monotonic()
+    child = start(command[0], [*command[1:], "--default_root_dir", str(folder)], log)
+    while (status := os.waitpid(child, os.WNOHANG))[0] == 0:
+        took = processor_time(child)
+        half = any(folder.glob("version_*/checkpoints/*.partial"))
+        if enough is not None and took >= enough and (half or not writing or time.monotonic() - began > LATEST):
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+            return "killed while writing" if any(folder.glob("version_*/checkpoints/*.partial")) else "killed", took
+        time.sleep(0.0002)
+    if status[1]:
+        print(log.read_text())
+    return "failed" if status[1] else "ended", took
+
+
+def trial(script: str, data: Path, kills: int, seed: int) -> Outcome:
+    """Kill a run again and again, and compare what it ends with to a run that was left alone."""
+    outcome = Outcome(script)
+    with tempfile.TemporaryDirectory() as name:
+        whole, folder = Path(name) / "whole", Path(name) / "killed"
+        command = [script, *words({**COMMON, **TRAINERS[script], "data_path": data})]
+        how, took = run(command, whole)
+        if how != "ended":
+            outcome.wrong.append("the run that was left alone failed")
+            return outcome
+        draw, again = random.Random(seed), 0
+        while outcome.kills < kills and again < 4 * kills:
+            writing = outcome.kills % 3 == 1
+            how, _ = run(command, folder, draw.uniform(0.1, 0.9) * took, writing)
+            print(f"{script}: {how} at step {step_of(folder)}", flush=True)
+            outcome.kills += how.startswith("killed")
+            outcome.writing += how == "killed while writing"
+            again += 1
+            if how == "failed":
+                outcome.wrong.append("a run that goes on failed")
+                return outcome
+            if how == "ended" and outcome.kills < kills:
+                compare(outcome, whole, folder)
+                folder = Path(name) / f"killed{again}"
+        how, _ = run(command, folder)
+        if how != "ended":
+            outcome.wrong.append("the last run failed")
+        compare(outcome, whole, folder)
+    return outcome
+
+
+def newest(folder: Path) -> Path:
+    """The folder of the newest run."""
+    return max(folder.glob("version_*"), key=lambda path: int(path.name.removeprefix("version_")))
+
+
+def step_of(folder: Path) -> int:
+    """How far the newest run has come: the step of its checkpoint, 0 without one."""
+    from tats.checkpoints import read_step
+
+    return max(read_step(newest(folder) / "checkpoints" / "last.ckpt"), 0) if any(folder.glob("version_*")) else 0
+
+
+def compare(outcome: Outcome, whole: Path, killed: Path) -> None:
+    """Note what differs between the checkpoints and logs of two runs."""
+    import torch
+
+    runs = newest(whole), newest(killed)
+    stored = [torch.load(run / "checkpoints" / "last.ckpt", weights_only=True) for run in runs]
+    for each in stored:
+        each.pop("log")  # sizes of files that hold times
+    values = [dict(leaves(each)) for each in stored]
+    wrong = sorted(name for name in {*values[0], *values[1]} if not same(*(each.get(name) for each in values)))
+    names = [sorted(path.name for path in (run / "checkpoints").glob("*.ckpt")) for run in runs]
+    wrong += [] if names[0] == names[1] else [f"checkpoints {names[1]} in place of {names[0]}"]
+    rows = [log_of(run) for run in runs]
+    wrong += [] if rows[0] == rows[1] else ["metrics.csv"]
+    events = [events_of(run) for run in runs]
+    wrong += [f"events {tag}" for tag in sorted({*events[0], *events[1]}) if events[0].get(tag) != events[1].get(tag)]
+    twice = [tag for tag, steps in events[1].items() if tag != "epoch" and len(set(steps)) < len(steps)]
+    wrong += [f"{tag} twice at one step" for tag in twice]
+    outcome.tensors = sum(isinstance(value, torch.Tensor) for value in values[0].values())
+    outcome.wrong += wrong
+    print(f"{outcome.script}: {'differs: ' + ', '.join(wrong[:6]) if wrong else f'{outcome.tensors} tensors equal'}")
+
+
+def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value in nested dicts and lists, with the way to it."""
+    if isinstance(value, dict):
+        for key, each in value.items():
+            yield from leaves(each, f"{name}/{key}")
+    elif isinstance(value, list | tuple):
+        for number, each in enumerate(value):
+            yield from leaves(each, f"{name}/{number}")
+    else:
+        yield name, value
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values are equal, tensors bit for bit."""
+    import torch
+
+    if isinstance(one, torch.Tensor) and isinstance(other, torch.Tensor):
+        return one.dtype == other.dtype and torch.equal(one, other)
+    return type(one) is type(other) and bool(one == other)
+
+
+def log_of(run: Path) -> list[dict[str, str]]:
+    """The rows of metrics.csv without what was measured in seconds and bytes."""
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = [{key: value for key, value in row.items() if "speed/" not in key} for row in csv.DictReader(file)]
+    return [row for row in rows if any(value for key, value in row.items() if key not in ("step", "epoch"))]
+
+
+def events_of(run: Path) -> dict[str, list[int]]:
+    """The steps of every curve, picture and video in TensorBoard's files, in the order in which they were written."""
+    from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
+
+    found: dict[str, list[int]] = {}
+    for path in sorted(run.glob("events.out.tfevents.*")):  # names begin with the time
+        for event in EventFileLoader(str(path)).Load():
+            for value in event.summary.value:
+                found.setdefault(value.tag, []).append(event.step)
+    return found
+
+
+@contextmanager
+def small_disk(size: int) -> Iterator[Path | None]:
+    """A file system of `size` bytes in memory; None where this user may not mount one."""
+    with tempfile.TemporaryDirectory() as name:
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", name]
+        try:
+            mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
+        except OSError:
+            mounted = False
+        try:
+            yield Path(name) if mounted else None
+        finally:
+            if mounted:
+                subprocess.run(["umount", name], check=True)
+
+
+def full_disk(script: str, data: Path) -> tuple[str, list[str]]:
+    """Fill a small disk while a run trains on it: the checkpoints that are there stay whole, and the run says so. With
+    room again it goes on and ends. Returns what came of it, and what was wrong."""
+    from tats.checkpoints import read_step
+
+    settings = {**COMMON, **TRAINERS[script], "data_path": data, "max_steps": 4}
+    with small_disk(16 << 20) as disk:
+        if disk is None:
+            return "no disk could be mounted", []
+        folder = disk / "runs"
+        if run([script, *words(settings)], folder)[0] != "ended":
+            return "failed", ["the run on a small disk failed"]
+        last, wrong = newest(folder) / "checkpoints" / "last.ckpt", []
+        before, fill = last.read_bytes(), disk / "fill"
+        with fill.open("wb", buffering=0) as file:
+            while fill_up(file):
+                pass
+        how = run([script, *words({**settings, "max_steps": 8})], folder)[0]
+        log = folder.with_suffix(".log").read_text()
+        if how != "failed" or "No space left on device; earlier checkpoints are untouched" not in log:
+            wrong.append("a full disk was not named")
+        if last.read_bytes() != before or any(last.parent.glob("*.partial")):
+            wrong.append("a full disk touched a checkpoint")
+        fill.unlink()
+        if run([script, *words({**settings, "max_steps": 8})], folder)[0] != "ended" or read_step(last) != 8:
+            wrong.append("a run did not go on once there was room again")
+        return "filled", wrong
+
+
+def fill_up(file: Any) -> bool:
+    """Write a little; False when there is no room left."""
+    try:
+        return bool(file.write(bytes(4096)))
+    except OSError:
+        return False
+
+
+def main() -> int:
+    """Both trainers; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    import torch
+
+    torch.set_num_threads(1)
+    import tensorboard.backend.event_processing.event_file_loader  # noqa: F401  # everything is loaded before the fork
+    from torch.utils.tensorboard import SummaryWriter  # noqa: F401
+
+    from benchmarks import tables
+    from tats import metrics_callback, training  # noqa: F401
+    from tats.data import module  # noqa: F401
+    from tats.gpt import train as gpt_train  # noqa: F401
+    from tats.vqgan import train as vqgan_train  # noqa: F401
+
+    with tempfile.TemporaryDirectory() as name:
+        data = save_data(Path(name))
+        outcomes = [trial(script, data[script], args.kills, args.seed) for script in TRAINERS]
+        disk, wrong = full_disk("train_transformer.py", data["train_transformer.py"])
+    print(f"full disk: {disk}{'; ' + ', '.join(wrong) if wrong else ''}")
+    columns = ["trainer", "kills survived", "of these while a checkpoint was written", "tensors", "differences"]
+    rows = [[each.script, each.kills, each.writing, each.tensors, len(each.wrong)] for each in outcomes]
+    if args.kills >= 20:
+        note = f"A run of {COMMON['max_steps']} steps of each trainer, killed and resumed; full disk: {disk}."
+        tables.store("reliability_training", columns, rows, command=f"python {Path(*Path(__file__).parts[-3:])}",
+                     note=note, details={"full disk": disk, "wrong": wrong})  # fmt: skip
+    return int(bool(wrong) or any(each.wrong for each in outcomes))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,6 +1,7 @@
 """Codes of videos of any length on disk: read and written in pieces.
 
-    codes.npz             codes int32 [N, t, h, w], seeds, labels (-1: none), index (which video of the run), in order
+    codes.npz             codes int32 [N, t, h, w], seeds, labels (-1: none), index (which video of the run), in order;
+                          schedule: a text of JSON, where the condition changed on the way (labels: of the first frames)
     codes_00012.journal   codes of a batch that is under way: a line of JSON, then one record per latent frame
 
 A record is written in one go, with a checksum: whatever moment a run is killed at, all records but perhaps the last are
@@ -67,8 +68,11 @@ class Row:
         return np.concatenate(list(self.pieces()))
 
 
-def write_codes(path: Path, videos: Sequence[Video], rows: Sequence[Row]) -> None:
-    """Write codes.npz from the codes of some videos, all of one shape; the file appears when it is complete."""
+def write_codes(path: Path, videos: Sequence[Video], rows: Sequence[Row], schedule: Any = None) -> None:
+    """Write codes.npz from the codes of some videos, all of one shape; the file appears when it is complete.
+
+    schedule: plain values, how the condition of all of them changes on the way; kept as a text of JSON.
+    """
     shapes = {row.shape for row in rows}
     if len(shapes) != 1:
         raise ValueError(f"videos of one file have one shape, got {sorted(shapes)}")
@@ -85,6 +89,9 @@ def write_codes(path: Path, videos: Sequence[Video], rows: Sequence[Row]) -> Non
         for name, values in numbers.items():
             with file.open(f"{name}.npy", "w") as member:
                 np.lib.format.write_array(member, np.array(values, np.int64))
+        if schedule is not None:
+            with file.open("schedule.npy", "w") as member:
+                np.lib.format.write_array(member, np.array(json.dumps(schedule)))
     os.replace(part, path)
 
 

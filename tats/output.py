@@ -105,7 +105,7 @@ class Store:
     def settle(self, journal: Journal) -> None:
         """A batch is complete: its codes become a file like the others."""
         path = journal.path.with_suffix(".npz")
-        write_codes(path, journal.videos, journal.rows())
+        write_codes(path, journal.videos, journal.rows(), self.settings.get("schedule"))
         self._add_rows(read_codes(path))
         journal.path.unlink()
 
@@ -119,7 +119,7 @@ class Store:
         if shards:
             order = sorted(self.codes)
             videos, rows = [self.videos[index] for index in order], [self.codes.rows[index] for index in order]
-            write_codes(self.folder / "codes.npz", videos, rows)
+            write_codes(self.folder / "codes.npz", videos, rows, self.settings.get("schedule"))
             self._add_rows(read_codes(self.folder / "codes.npz"))
             for path in [*shards, *self.begun()]:
                 path.unlink()

@@ -1,5 +1,6 @@
 """The flags of the sampling scripts. No torch here."""
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import ClassVar
 
@@ -10,6 +11,7 @@ from tats.gpt.judge_config import JudgeConfig, LongJudgeConfig
 
 KINDS = {"mp4": ".mp4", "gif": ".gif", "frames": ""}  # --save_as -> suffix of the file; a folder of pictures has none
 GROUP_NORM = "a VQGAN with group normalisation decodes long videos piece by piece, with seams"
+SCHEDULE = "YAML file of what changes on the way: label, text, sound or guidance, from a frame on (docs/conditions.md)"
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,9 @@ class DrawConfig:
     top_p_init: float | None = arg(None, "--top_p of the first latent frames (none: as the rest)")
     temperature_init: float | None = arg(None, "--temperature of the first latent frames (none: as the rest)")
     frames_init: int | None = arg(None, "how many these are (none: 1 of a clip, --temporal_sample_pos of a long video)")
+    cfg_scale: float = arg(
+        1.0, "guidance: above 1 the condition counts for more, 1: none; for transformers trained with --cond_dropout"
+    )
     as_published: bool = arg(False, "repeat the published choices where ours differ, for comparing samples")
     precision: str = arg("fp32", "number format of the transformer", ["fp32", "fp16", "bf16", "int8"])
     seed: int = arg(0, "seed of the first video; the others count on")
@@ -39,12 +44,14 @@ class DrawConfig:
         for name, t in (("temperature", self.temperature), ("temperature_init", self.temperature_init)):
             if t is not None and not t > 0:
                 raise UserError(f"--{name} must be above 0, got {t}; --top_k 1 always takes the best")
+        if not 0 <= self.cfg_scale < math.inf:
+            raise UserError(f"--cfg_scale is 0 or more (1: no guidance), got {self.cfg_scale}")
 
     @property
     def settings(self) -> dict:
         """The keyword arguments of the functions in `tats.gpt.api`."""
         names = ("top_k", "top_p", "temperature", "top_k_init", "top_p_init", "temperature_init", "frames_init")
-        return {name: getattr(self, name) for name in (*names, "as_published", "precision")}
+        return {name: getattr(self, name) for name in (*names, "cfg_scale", "as_published", "precision")}
 
 
 @dataclass(frozen=True)
@@ -126,6 +133,7 @@ class LongConfig:
         None, "rows and columns of codes, beyond the trained ones with --vtokens_pos models (none: as trained)"
     )
     temporal_sample_pos: int = arg(1, "latent frames that the transformer sees of what it made before")
+    schedule: str | None = arg(None, SCHEDULE)
     judge: LongJudgeConfig = field(default_factory=LongJudgeConfig)
     given: ContinueConfig = field(default_factory=ContinueConfig)
     output: LongOutputConfig = field(default_factory=LongOutputConfig)
@@ -139,6 +147,17 @@ class HierarchicalDrawConfig(DrawConfig):
     top_p: float | None = arg(0.8, "draw among the most likely codes that sum up to this probability; 1: all")
     top_k_init: int | None = arg(2048, "--top_k of the first coarse frames")
     top_p_init: float | None = arg(0.8, "--top_p of the first coarse frames")
+    cfg_scale_fine: float | None = arg(None, "--cfg_scale of the frames between coarse ones (none: as those)")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.cfg_scale_fine is not None and not 0 <= self.cfg_scale_fine < math.inf:
+            raise UserError(f"--cfg_scale_fine is 0 or more (1: no guidance), got {self.cfg_scale_fine}")
+
+    @property
+    def settings(self) -> dict:
+        """The keyword arguments of `tats.gpt.api.sample_hierarchical_codes`."""
+        return {**super().settings, "cfg_scale_fine": self.cfg_scale_fine}
 
 
 @dataclass(frozen=True)
@@ -163,6 +182,7 @@ class HierarchicalConfig:
     sample_resolution: int | None = arg(None, "rows and columns of codes, as trained")
     temporal_sample_pos: int = arg(1, "coarse frames that the coarse transformer sees of what it made before")
     gap_batch: int = arg(16, "gaps between coarse frames that are filled at once, over all videos of a batch")
+    schedule: str | None = arg(None, SCHEDULE)
     judge: LongJudgeConfig = field(default_factory=LongJudgeConfig)
     given: ContinueConfig = field(default_factory=ContinueConfig)
     output: HierarchicalOutputConfig = field(default_factory=HierarchicalOutputConfig)

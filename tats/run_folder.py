@@ -18,9 +18,10 @@ from tats.flags import UserError
 from tats.launched import say
 from tats.trainer_config import TrainerConfig
 
-MAY_DIFFER = {"num_workers", "keep_gb"} | {field.name for field in dataclasses.fields(TrainerConfig)} - {
+# Another batch size is warned about (`tats.effective`): other numbers of processes may bring it along.
+MAY_DIFFER = {"num_workers", "keep_gb", "batch_size"} | {field.name for field in dataclasses.fields(TrainerConfig)} - {
     "seed",
-    "accumulate_grad_batches",
+    "ema_decay",
     "gradient_clip_val",
     "gradient_clip_algorithm",
     "precision",

@@ -26,8 +26,9 @@ from tats.flags import UserError  # noqa: E402
 def run(config: LongConfig) -> Ledger:
     """Run what is missing."""
     out = Path(config.out)
-    if not Path(config.vqgan).exists():
-        raise UserError(f"--vqgan {config.vqgan}: no such file; `make demo` trains it")
+    for flag, path in (("vqgan", config.vqgan), ("gpt", config.gpt)):
+        if not Path(path).exists():
+            raise UserError(f"--{flag} {path}: no such file; `make demo` trains it")
     out.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(out)
     for lanes in stages(config):

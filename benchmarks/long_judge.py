@@ -149,6 +149,15 @@ def judge_and_store(config: LongConfig, ledger: Any) -> None:
         store_tables(config, ledger, found, ends, report)
 
 
+def before(config: LongConfig) -> str:
+    """What the transformer of the demo took, in words; nothing where it is not known."""
+    steps = next((folder / "steps.json" for folder in Path(config.gpt).parents if folder.name == "demo"), None)
+    if steps is None or not steps.exists():
+        return ""
+    taken = json.loads(steps.read_text(encoding="utf-8"))["gpt"]["seconds"] / 60
+    return f"; the demo's transformer, from whose weights they start, had taken {taken:.1f}"
+
+
 def store_tables(config: LongConfig, ledger: Any, found: Any, ends: list[Count], report: dict[str, Any]) -> None:
     """benchmarks/results/long.json, long_times.json and long_ends.json."""
     size, minutes = SIZES[config.size], ledger.minutes(stages(config))
@@ -158,8 +167,8 @@ def store_tables(config: LongConfig, ledger: Any, found: Any, ends: list[Count],
         f"{size.videos} videos of {frames} frames each, seeds 0 to {size.videos - 1}, all classes alike; brackets are "
         f"95 % Wilson intervals. Right object: in every frame from {frames - LAST} on; all else over the last {LAW} "
         f"frames. Speed and law: a legal speed that is kept, 9 of 10 steps that agree, no turn and no teleport in "
-        f"mid-air. Films, codes, training, context 2 and the hierarchy took {sum(minutes[:-1]):.1f} minutes, the "
-        f"other contexts {minutes[-1]:.1f} more"
+        f"mid-air. Films, codes, training, context 3 and the hierarchy took {sum(minutes[:-1]):.1f} minutes, the "
+        f"other contexts {minutes[-1]:.1f} more{before(config)}"
     )
     store("long", ["", *COLUMNS.values()], rows, command=COMMAND, note=note, details=report)
     entries = ledger.entries

@@ -2,7 +2,10 @@
 
 What makes a motion last over a thousand frames, and is different from the demo: the transformer is trained on windows
 out of whole films, encoded in one piece. Codes at the ends of a clip differ from those of the same frames inside a
-film, since the encoder sees the padding there; a sliding window only ever stands inside.
+film, since the encoder sees the padding there; a sliding window only ever stands inside. And in a share of the windows
+the model sees its own draws, as it will when it samples: a speed that is a little off goes back to a true one.
+
+All three transformers start from the weights of the demo's.
 """
 
 from dataclasses import dataclass
@@ -24,6 +27,7 @@ class LongConfig:
         "full", "full: at most 25 minutes of training and sampling on 2 cores; tiny: a try", ["full", "tiny"]
     )
     vqgan: str = arg(f"runs/demo/vqgan{CHECKPOINT}", "the VQGAN, as `make demo` leaves it")
+    gpt: str = arg(f"runs/demo/gpt{CHECKPOINT}", "the transformer whose weights all three start from, likewise")
     out: str = arg("runs/long", "folder of everything: films, codes, runs, samples")
     stored: bool = arg(False, "run nothing: judge the videos that are there and store the numbers")
     only_print: bool = arg(False, "print the commands and stop")
@@ -44,20 +48,19 @@ class Size:
     between_steps: int
     frames: int
     videos: int
-    model: str
 
 
 SIZES = {
-    "full": Size(1500, 128, 1500, 900, 600, FRAMES, VIDEOS, "--n_layer 4 --n_head 4 --n_embd 128"),
-    "tiny": Size(24, 64, 20, 20, 20, 64, 12, "--n_layer 2 --n_head 2 --n_embd 32"),
+    "full": Size(1500, 128, 3000, 1900, 1100, FRAMES, VIDEOS),
+    "tiny": Size(24, 64, 20, 20, 20, 64, 12),
 }
 TRAIN = """--block_size 0 --batch_size 16 --num_workers 0 --lr 0.002 --lr_schedule cosine --warmup_steps 100
-    --optimizer muon --start_codes codebook --start_positions grid --gradient_clip_val 1 --precision bf16
-    --limit_val_batches 4"""
+    --optimizer muon --gradient_clip_val 1 --precision bf16 --limit_val_batches 4"""
 DRAW = "--class_cond --seed 0 --top_k 0 --top_p_init 0.98 --frames_init 1 --save_arrays"
 CONTEXTS = (1, 2, 3)  # latent frames that the sliding window sees
 TOP_P = 0.2
-COARSE_CONTEXT = 2
+COARSE_CONTEXT = 3
+OWN_CODES = 0.3  # share of windows that go on from the model's own draws
 STEP = 3  # latent frames between coarse ones: 256 latent frames are 85 times 3 and one
 
 
@@ -66,7 +69,10 @@ def stages(config: LongConfig) -> list[list[list[Step]]]:
     last stage is there for the comparison alone."""
     size, out, vqgan = SIZES[config.size], config.out, config.vqgan
     codes = f"{out}/codes"
-    train = f"python train_transformer.py --vtokens --data_path {codes} --vqvae {vqgan} {size.model} {TRAIN}"
+    train = (
+        f"python train_transformer.py --vtokens --data_path {codes} --vqvae {vqgan} --init_from {config.gpt} {TRAIN}"
+    )
+    own = f"--own_codes {OWN_CODES}"
     last = {name: f"{out}/{name}{CHECKPOINT}" for name in ("sliding", "coarse", "between")}
     sample = f"--vqgan_ckpt {vqgan} --frames {size.frames} --n_sample {size.videos} --batch_size {size.videos} {DRAW}"
     prepare = [
@@ -77,10 +83,10 @@ def stages(config: LongConfig) -> list[list[list[Step]]]:
             ("data",)),
     ]  # fmt: skip
     sliding = Step("sliding", "train the sliding-window transformer", f"""{train} --default_root_dir {out}/sliding
-        --latent_frames 4 --max_steps {size.long_steps} --log_every_n_steps 20""", ("codes",))  # fmt: skip
+        --latent_frames 4 {own} --max_steps {size.long_steps} --log_every_n_steps 20""", ("codes",))  # fmt: skip
     pair = [
         Step("coarse", "train the coarse transformer", f"""{train} --default_root_dir {out}/coarse
-            --latent_frames {4 * STEP} --sample_every_n_latent_frames {STEP} --max_steps {size.coarse_steps}
+            --latent_frames {4 * STEP} --sample_every_n_latent_frames {STEP} {own} --max_steps {size.coarse_steps}
             --log_every_n_steps 20""", ("codes",)),
         Step("between", "train the transformer between", f"""{train} --default_root_dir {out}/between
             --latent_frames {STEP + 1} --n_unmasked 64 --max_steps {size.between_steps} --log_every_n_steps 20""",
@@ -96,7 +102,7 @@ def stages(config: LongConfig) -> list[list[list[Step]]]:
         --ckpt2 {last["between"]} {sample.replace("--vqgan_ckpt", "--vqgan")} --top_k_init 0 --top_p {TOP_P}
         --temporal_sample_pos {COARSE_CONTEXT} --dataset hierarchical --save {out}/hierarchical""",
         ("coarse", "between"))  # fmt: skip
-    return [[prepare], [[sliding], pair], [[windows[1]], [levels]], [[windows[0]], [windows[2]]]]
+    return [[prepare], [[sliding], pair], [[windows[2]], [levels]], [[windows[0]], [windows[1]]]]
 
 
 def listed(config: LongConfig) -> list[Step]:

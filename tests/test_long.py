@@ -69,7 +69,7 @@ def play(tmp_path, monkeypatch, **more):
     monkeypatch.setattr(long, "stages", lambda config: listing)
     monkeypatch.setattr(long, "listed", lambda config: list(made.values()))
     (tmp_path / "calls.txt").unlink(missing_ok=True)
-    config = SimpleNamespace(out=str(tmp_path), vqgan=str(tmp_path))
+    config = SimpleNamespace(out=str(tmp_path), vqgan=str(tmp_path), gpt=str(tmp_path))
     try:
         return long.run(config), (tmp_path / "calls.txt")
     finally:

@@ -230,9 +230,11 @@ def leave_signals(worker: int) -> None:
 
 def end_workers() -> None:
     """At the end of the program, before multiprocessing sends its SIGTERM and waits: workers have nothing to save."""
-    for child in multiprocessing.active_children():
-        if child.daemon:
-            child.kill()
+    children = [child for child in multiprocessing.active_children() if child.daemon]
+    if children:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would call their end a failure
+    for child in children:
+        child.kill()
 
 
 def _distributed() -> bool:

@@ -106,7 +106,7 @@ def test_sentences_are_read_with_the_byte_pairs_of_the_checkpoint(tmp_path):
     (change,) = schedule.changes(config, LongOutputConfig(), tiny_vqgan(), 12)
     assert torch.equal(change.text, pairs.tokenize(["a blue circle"], 20)[0])
     schedule = read_schedule(
-        written(tmp_path, "- {from_frame: 4, text: "a blue circle and a red square and a circle"}\n")
+        written(tmp_path, "- {from_frame: 4, text: a blue circle and a red square and a circle}\n")
     )
     with pytest.raises(UserError, match=r"entry 1 \(from_frame 4\)"):
         schedule.changes(config, LongOutputConfig(), tiny_vqgan(), 12)

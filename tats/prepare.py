@@ -81,6 +81,8 @@ def make_codes(config: PrepareConfig) -> None:
         out=str(config.out),
         window_stride=config.window_stride,
         whole=config.whole,
+        crops=config.crops,
+        flips=config.flips,
         device=config.device,
         data=data,
     )

@@ -32,6 +32,8 @@ class TokenizeConfig:
     whole: bool = arg(
         False, "encode whole videos of any length, each as one long clip of codes; --sequence_length is not needed"
     )
+    crops: int = arg(1, "crops of each training video; the first is the middle square, others are smaller, at random")
+    flips: bool = arg(False, "every crop of a training video once more, mirrored from left to right")
     decode_group_norm_in_pieces: bool = arg(
         False, "with --whole and a VQGAN with group normalisation: pieces of its training length, with seams"
     )
@@ -41,6 +43,8 @@ class TokenizeConfig:
     def __post_init__(self) -> None:
         if self.window_stride is not None and self.window_stride < 1:
             raise UserError(f"--window_stride counts frames, 1 or more, got {self.window_stride}")
+        if self.crops < 1:
+            raise UserError(f"--crops counts squares, 1 or more, got {self.crops}")
         if self.whole and self.window_stride is not None:
             raise UserError("--whole encodes videos from end to end: there are no windows for --window_stride to place")
         if self.whole and (self.stft_vqgan_ckpt or self.smap_vqgan_ckpt):
@@ -60,22 +64,23 @@ def tokenize_all(config: TokenizeConfig) -> Path:
     """Load the VQGAN and encode both splits; returns the folder of the codes."""
     from tats import checkpoint
     from tats.data.tokenize import Encoder, tokenize, tokenize_whole
+    from tats.data.variants import Variants
     from tats.sampling import device_of
     from tats.vqgan.stream import encode_stream
 
     device = device_of(config.device)
     vqgan = checkpoint.load_vqgan(config.vqgan_ckpt, device)
-    fingerprint = checkpoint.fingerprint(vqgan)
+    fingerprint, variants = checkpoint.fingerprint(vqgan), Variants(config.crops, config.flips)
     if config.whole:
         encode = partial(encode_stream, group_norm_in_pieces=config.decode_group_norm_in_pieces)
-        return tokenize_whole(config.data, vqgan, fingerprint, config.out, encode)
+        return tokenize_whole(config.data, vqgan, fingerprint, config.out, encode, variants)
     paths = {"stft": config.stft_vqgan_ckpt, "smap": config.smap_vqgan_ckpt}
     others = {key: checkpoint.load_vqgan(path, device) for key, path in paths.items() if path is not None}
     data = replace(config.data, stft_data=config.data.stft_data or "stft" in others)
     if "smap" in others:
         data = replace(data, smap_cond=others["smap"].config.image_channels)
     beside = {key: Encoder(other, checkpoint.fingerprint(other)) for key, other in others.items()}
-    return tokenize(data, vqgan, fingerprint, config.out, config.window_stride, beside)
+    return tokenize(data, vqgan, fingerprint, config.out, config.window_stride, beside, variants)
 
 
 if __name__ == "__main__":

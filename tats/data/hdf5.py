@@ -27,7 +27,6 @@ from tats.flags import UserError
 from tats.reader import ReadError
 from tats.video import preprocess
 
-
 SMALL = 1 << 20  # bytes below which it does not matter how much of a table is really stored
 RATIO = 1100  # times its stored size that a table may have; gzip reaches 1032
 
@@ -174,6 +173,11 @@ class VideoFile:
         self.ready = self.table.shape[1:] == (config.resolution, config.resolution, config.image_channels)
         self.texts = texts_beside(self.table) if config.text_cond else None
         self.maps = self._maps(split) if config.smap_cond else None
+
+    def frames(self, video: int, start: int) -> np.ndarray:
+        """Frames of one window as stored: uint8 [clip_frames, H, W, C]."""
+        first = int(self.table.first[self.videos[video]]) + start
+        return self.table.rows(first, first + self.config.span, self.config.sample_every_n_frames)
 
     def read(self, video: int, start: int, draw: np.random.Generator, raw: bool = False) -> dict[str, Any]:
         """One clip: `video` float [C, T, res, res] in [-0.5, 0.5], `label` int; `text` (drawn), `video_smap`.

@@ -1,5 +1,6 @@
 """A data set through the VQGAN once, so that transformers train without decoding video."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +20,9 @@ from tats.data.config import DataConfig
 from tats.data.left_out import say
 from tats.data.loader import Clips, Loader, Order
 from tats.data.module import VideoData
+from tats.data.room import check_disk
 from tats.data.spectrogram import SIZE
+from tats.data.variants import PLAIN, Variants, Varied
 from tats.flags import UserError
 from tats.reader import ReadError, read_all
 from tats.video import preprocess
@@ -67,6 +70,7 @@ def tokenize(
     out: str | Path,
     stride: int | None = None,
     beside: Mapping[str, Encoder] | None = None,
+    variants: Variants = PLAIN,
 ) -> Path:
     """Encode windows of both splits and write them as shards below `out`; returns that folder.
 
@@ -74,10 +78,11 @@ def tokenize(
     VQGAN was trained on (a line says so), in the resolution and channels that it was trained with. Windows of training
     videos begin `stride` frames apart (None: side by side), those of test videos side by side. Captions that lie beside
     the videos are kept. beside: the VQGANs of sounds (`stft`) and of semantic maps (`smap`) whose codes are wanted
-    beside those of the videos. A folder that holds these very codes is kept as it is.
+    beside those of the videos. variants: crops and mirror images of the training videos. A folder that holds these very
+    codes is kept as it is, and a stopped run goes on.
 
     Raises:
-        UserError: the data cannot be read, or the folder holds other codes.
+        UserError: the data cannot be read, the folder holds other codes, or the disk has no room for them.
     """
     out = Path(out).expanduser()
     own, others = vqgan.config, dict(beside or {})
@@ -90,17 +95,38 @@ def tokenize(
     stride = stride or config.span
     data = VideoData(config, seed=0)
     for split in SPLITS:
-        source = data.source(split)
-        clip = {**cut, "window_stride": stride}
+        source, facts = variants_of(data.source(split), split, variants, bool(others))
+        clip = {**cut, "window_stride": stride, **facts}
         found = {key: facts_of(each.vqgan.n_codes, _latent_shape(each.vqgan, config, key), each.fingerprint)
                  for key, each in others.items()}  # fmt: skip
         index = Index(vqgan.n_codes, shape, fingerprint, clip, data.label_names, list(getattr(source, "names", [])))
         index.captions, index.beside = _captions(source), found
         if not _kept(out / split, index):
             listed = windows(source, stride if split == "train" else config.span)
+            need_room(out, len(listed.video) * math.prod(shape), index)
             encode = partial(_encode, config, vqgan, listed, others)
             encode_shared(out / split, index, len(listed.video), encode)
     return out
+
+
+def variants_of(source: Any, split: str, variants: Variants, beside: bool) -> tuple[Any, dict[str, Any]]:
+    """The source whose videos are encoded, and what the index says of their variants: only training videos have any."""
+    if split != "train" or not variants.several:
+        return source, {}
+    if beside:
+        raise UserError(
+            "--crops and --flips change the picture, and not what lies beside it: encode sounds without them"
+        )
+    return Varied(source, variants), variants.facts
+
+
+def need_room(out: Path, codes: int, index: Index) -> None:
+    """Check that the disk has room for that many codes.
+
+    Raises:
+        UserError: it has not.
+    """
+    check_disk(out, codes * index.dtype.itemsize, f"{codes:,} codes")
 
 
 def with_captions(config: DataConfig) -> DataConfig:
@@ -130,7 +156,10 @@ def _encode(
     """Encode some of the windows; all of them can be read, or this ends."""
     from tqdm import tqdm
 
-    listed = Windows(listed.source, listed.video[items.start : items.stop], listed.start[items.start : items.stop])
+    begin = items.start + writer.done
+    listed = Windows(listed.source, listed.video[begin : items.stop], listed.start[begin : items.stop])
+    if not len(listed.video):
+        return []
     clips = Clips(listed, seed=0, train=False)
     order = Order(len(clips), config.batch_size, 0, train=False)
     loader = Loader(clips, order, config.num_workers, config.worker_start)
@@ -145,7 +174,12 @@ def _encode(
 
 
 def tokenize_whole(
-    config: DataConfig, vqgan: Any, fingerprint: str, out: str | Path, encode: Callable[..., Iterator[torch.Tensor]]
+    config: DataConfig,
+    vqgan: Any,
+    fingerprint: str,
+    out: str | Path,
+    encode: Callable[..., Iterator[torch.Tensor]],
+    variants: Variants = PLAIN,
 ) -> Path:
     """Encode whole videos of both splits, of any length and in constant memory, and write them as shards below `out`.
 
@@ -162,11 +196,11 @@ def tokenize_whole(
     config = with_captions(replace(config, resolution=own.resolution, image_channels=own.image_channels))
     config = replace(config, sequence_length=factor if config.image_folder else factor * every)  # a latent frame
     latents, height, width = own.latent_shape
-    clip = {name: getattr(config, name) for name in CUT[1:]} | {"latent_frames": latents}
+    cut = {name: getattr(config, name) for name in CUT[1:]} | {"latent_frames": latents}
     data = VideoData(config, seed=0)
-    for split in ("train", "test"):
-        source = data.source(split)
-        names = list(getattr(source, "names", []))
+    for split in SPLITS:
+        source, facts = variants_of(data.source(split), split, variants, False)
+        clip, names = {**cut, **facts}, list(getattr(source, "names", []))
         index = Index(vqgan.n_codes, (1, height, width), fingerprint, clip, data.label_names, names)
         index.captions = _captions(source)
         if not _kept(out / split, index):
@@ -181,8 +215,10 @@ def _encode_whole(
     from tqdm import tqdm
 
     device = next(vqgan.parameters()).device
-    problems, latents = [], 0
-    for video in tqdm(items, desc=f"encoding {writer.folder}", unit=" videos"):
+    begin = writer.index.video[-1] + 1 if writer.done else items.start  # what a stopped run has not got to
+    lost = sorted(set(range(items.start, begin)) - set(writer.index.video))
+    problems, latents = [f"video {video} could not be read in an earlier run" for video in lost], 0
+    for video in tqdm(range(begin, items.stop), desc=f"encoding {writer.folder}", unit=" videos"):
         pieces = (piece[None].to(device) for piece in whole_video(source, video))
         label = int(source.labels[video]) if hasattr(source, "labels") else 0
         try:

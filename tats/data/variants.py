@@ -7,8 +7,12 @@ follows from the name of the video and the number of the crop alone: all windows
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+
+from tats.flags import UserError
+from tats.video import preprocess
 
 SMALLEST = 0.75  # side of a crop, as a share of the shorter side of the picture
 
@@ -26,9 +30,17 @@ class Variants:
         return [2 * crop + mirrored for crop in range(self.crops) for mirrored in range(1 + self.flips)]
 
     @property
+    def several(self) -> bool:
+        """Whether there is more than the middle square."""
+        return len(self.numbers) > 1
+
+    @property
     def facts(self) -> dict[str, int | bool]:
         """What an index says of them; nothing where there is variant 0 alone."""
-        return {} if self.numbers == [0] else {"crops": self.crops, "flips": self.flips}
+        return {"crops": self.crops, "flips": self.flips} if self.several else {}
+
+
+PLAIN = Variants()
 
 
 def box(name: str, variant: int, height: int, width: int) -> tuple[slice, slice]:
@@ -48,3 +60,48 @@ def varied(frames: np.ndarray, name: str, variant: int) -> np.ndarray:
     rows, columns = box(name, variant, *frames.shape[1:3])
     shown = frames[:, rows, columns]
     return np.ascontiguousarray(shown[:, :, ::-1]) if variant % 2 else np.ascontiguousarray(shown)
+
+
+class Varied:
+    """A source in which every variant of a video is a video of its own; `names` tell them apart."""
+
+    def __init__(self, source: Any, variants: Variants):
+        """Raises:
+        UserError: the source has no pixels to crop, or semantic maps beside them that would no longer fit.
+        """
+        self.source, self.numbers, self.config, self.span = source, variants.numbers, source.config, source.span
+        if getattr(source, "maps", None) is not None or not (hasattr(source, "frames") or getattr(source, "ready", 0)):
+            raise UserError(
+                "--crops and --flips are for videos in files, HDF5 or pictures, without semantic maps or sounds beside "
+                "their codes: leave them out"
+            )
+        each, n = len(self.numbers), len(source.starts)
+        names = getattr(source, "names", None) or [str(number) for number in range(n)]
+        self.plain_names = list(names)
+        self.names = [name + told(variant) for name in names for variant in self.numbers]
+        self.starts, self.clips = np.repeat(source.starts, each), np.repeat(source.clips, each)
+        self.labels = np.repeat(getattr(source, "labels", np.zeros(n, np.int64)), each)
+        texts = getattr(source, "texts", None)
+        rows = getattr(source, "videos", range(n))  # of a table some videos are too short
+        self.texts = None if texts is None else [texts[int(row)] for row in rows for _ in self.numbers]
+
+    def read(self, video: int, start: int, draw: np.random.Generator) -> dict[str, Any]:
+        """One clip: `video` float [C, T, res, res] in [-0.5, 0.5], `label` int.
+
+        Raises:
+            ReadError: it cannot be decoded there.
+        """
+        of, which = divmod(video, len(self.numbers))
+        frames = self.source.frames(of, start) if hasattr(self.source, "frames") else None
+        if frames is None:
+            frames = self.source.read(of, start, draw, raw=True)["frames"].numpy()
+        shown = varied(frames, self.plain_names[of], self.numbers[which])
+        clip = preprocess(shown, self.config.resolution, image_channels=self.config.image_channels)
+        return {"video": clip, "label": int(self.labels[video])}
+
+
+def told(variant: int) -> str:
+    """What is added to the name of a video to name a variant of it."""
+    crop, mirrored = divmod(variant, 2)
+    parts = [f"crop {crop}"] * (crop > 0) + ["mirrored"] * mirrored
+    return f" ({', '.join(parts)})" if parts else ""

@@ -47,7 +47,7 @@ def main() -> None:
         sound_vqgan=frozen.sound,
         smap_vqgan=frozen.smap,
         text_tokens=texts,
-        extra={"vqgan": fingerprint, "label_names": config.label_names},
+        extra={"vqgan": fingerprint, "label_names": config.label_names, **frozen.prints(data)},
         seed=args.trainer.seed,
     )
     scores = metrics_callback.gpt_scores(args.score, args.data, config, frozen.vqgan, args.trainer.seed)

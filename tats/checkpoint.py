@@ -115,11 +115,21 @@ def load_pair(
 
 
 def load_sound_vqgan(gpt: str | Path, stft_vqgan: str | Path, device: Device = "cpu") -> VQGAN:
-    """The VQGAN of sounds that goes with a transformer: a released one holds its own copy, which is taken."""
+    """The VQGAN of sounds that goes with a transformer: a released one holds its own copy, which is taken.
+
+    For our checkpoints it must be the very model that the sounds were encoded with, else `UserError`.
+    """
     stored = _expect(read_checkpoint(gpt), "gpt")
     if stored.inner("cond_stage_model."):
         return inner_vqgan(stored, "cond_stage_model.", stft_vqgan, device)
-    return load_vqgan(stft_vqgan, device)
+    model = load_vqgan(stft_vqgan, device)
+    expected, found = stored.extra.get("stft_vqgan"), fingerprint(model)
+    if expected is not None and expected != found:
+        raise UserError(
+            f"{gpt} was trained on sounds of another VQGAN (fingerprint {expected}) than {stft_vqgan} ({found}): give "
+            f"the one it was trained with"
+        )
+    return model
 
 
 def save(model: VQGAN | GPT, folder: str | Path, extra: Mapping[str, Any] | None = None) -> Path:

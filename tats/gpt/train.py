@@ -130,12 +130,7 @@ class GPTTraining(pl.LightningModule):
     def step(self, batch: Mapping[str, Any]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """loss [], acc1 [1], acc5 [1] (percent), codes [B, t, h, w] of one batch."""
         codes, cond = self.codes(batch), self.condition(batch)
-        places = None
-        if self.gpt.config.places_shape is not None:
-            box = batch.get("cbox")
-            if box is None:
-                box = torch.tensor([[0, codes.shape[2], 0, codes.shape[3]]], device=codes.device)
-            places = crop_places(codes.shape[1:], box)
+        places = self.places(batch, codes)
         keep, random = self.disturbed(batch, cond, codes, places) if self.training else (None, None)
         forward = self.compiled[0] if self.compiled else None
         logits, target = predict(self.gpt, cond, codes, forward=forward, places=places, keep=keep, random=random)
@@ -144,6 +139,15 @@ class GPTTraining(pl.LightningModule):
             logits, target = logits[:, new], target[:, new]
         acc1, acc5 = accuracy(logits.detach(), target)
         return loss(logits, target), acc1, acc5, codes
+
+    def places(self, batch: Mapping[str, Tensor], codes: Tensor) -> Tensor | None:
+        """Where codes [B, t, h, w] lie in the table of places, int64 [B or 1, t*h*w, 3]; None for models without."""
+        if self.gpt.config.places_shape is None:
+            return None
+        box = batch.get("cbox")
+        if box is None:
+            box = torch.tensor([[0, codes.shape[2], 0, codes.shape[3]]], device=codes.device)
+        return crop_places(codes.shape[1:], box)
 
     def disturbed(
         self, batch: Mapping[str, Tensor], cond: Tensor, codes: Tensor, places: Tensor | None
@@ -238,5 +242,14 @@ class GPTTraining(pl.LightningModule):
         checkpoint["used"] = None if self.used is None else current().sum(self.used)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """What was counted since the last line of the log counts on, in one process for all."""
+        """What was counted since the last line of the log counts on, in one process for all.
+
+        Raises:
+            UserError: the run was begun with other byte pairs, so that its ids mean other words.
+        """
+        if checkpoint.get("config", {}).get("bpe", self.gpt.config.bpe) != self.gpt.config.bpe:
+            raise UserError(
+                "the run was begun with other byte pairs of texts: its captions have changed, or --bpe_path has. Give "
+                "the captions or the --bpe_path of before, or begin a new run (--init_from takes its weights)"
+            )
         self.used = checkpoint.get("used") if current().rank == 0 else None

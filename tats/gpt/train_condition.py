@@ -36,6 +36,14 @@ class Frozen:
         paths = (config.vqvae, config.stft_vqvae, config.smap_vqvae)
         return cls(*(checkpoint.load_vqgan(path) if path else None for path in paths))
 
+    def prints(self, data: VideoData) -> dict[str, str]:
+        """The fingerprints of the VQGANs that the condition comes from, as checkpoints keep them: of those that are
+        here, and of those that made the codes beside `data`."""
+        beside = getattr(data.source("train"), "beside", {})
+        found = {f"{key}_vqgan": part.vqgan for key, part in beside.items()}
+        own = {"stft_vqgan": self.sound, "smap_vqgan": self.smap}
+        return found | {name: checkpoint.fingerprint(each) for name, each in own.items() if each is not None}
+
 
 @dataclass(frozen=True)
 class Texts:

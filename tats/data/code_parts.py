@@ -47,6 +47,7 @@ def encode_shared(folder: Path, index: Index, count: int, encode: Encode) -> boo
             problems = encode(items, writer)
             writer.close()
             (place / PROBLEMS).write_text(json.dumps(problems), encoding="utf-8")
+    folder.mkdir(parents=True, exist_ok=True)  # where this process has had no part
     with locked(folder / "parts.lock"):
         if not (folder / INDEX).exists():
             left = sum(not _there(place, index) for place, _ in places)

@@ -46,6 +46,12 @@ def blocks(page):
     return re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
+def behind_torchrun(words):
+    """What torchrun starts: python SCRIPT.py ..., or tats VERB ..."""
+    at = next(place for place, word in enumerate(words) if word.endswith(".py") or word == "-m")
+    return ["python", *words[at:]] if words[at] != "-m" else words[at + 1 :]
+
+
 def commands(page):
     """The commands of a page, one list of words each."""
     for language, text in blocks(page):
@@ -55,6 +61,7 @@ def commands(page):
                     words = shlex.split(part.removeprefix("$ "), comments=True)
                     while words and re.fullmatch(r"\w+=\S*", words[0]):
                         words = words[1:]  # VARIABLE=value command
+                    words = words if words[:1] != ["torchrun"] else behind_torchrun(words)
                     if words and "..." not in words:  # "sample_short.py ... --seed 1" is no whole command
                         yield words
 

@@ -8,6 +8,7 @@ import atexit
 import math
 import multiprocessing
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -16,10 +17,13 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from tats.data.left_out import say
 from tats.data.pool import processors
 from tats.flags import UserError
 from tats.video import with_video
 
+MOST_DEATHS = 3  # times that workers may be killed while the same batch is waited for
+_KILLED = "DataLoader worker (pid"  # so torch says that a worker is gone; exceptions out of workers begin otherwise
 Place = tuple[int, int]  # (pass through the data, clip)
 
 
@@ -182,7 +186,7 @@ class Loader:
         workers = min(workers, processors(), len(order) * order.batch_size)
         if workers:
             atexit.register(end_workers)
-        self._batches = DataLoader(
+        self._make = lambda: DataLoader(
             clips,
             batch_sampler=order,  # of places, not of integers
             num_workers=workers,
@@ -192,6 +196,7 @@ class Loader:
             persistent_workers=workers > 0,
             worker_init_fn=leave_signals,
         )
+        self._batches = self._make()
 
     def __len__(self) -> int:
         return len(self.sampler)
@@ -203,7 +208,7 @@ class Loader:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         order = self.sampler
         epoch, first = order.epoch, order.start_batch
-        for number, batch in enumerate(self._batches, first + 1):
+        for number, batch in enumerate(self._surviving(), first + 1):
             if isinstance(batch, Failure):
                 raise UserError(batch.message)
             if order.train and order.epoch == epoch:
@@ -211,6 +216,50 @@ class Loader:
             yield batch if self.raw else with_video(batch)
         if order.train and order.epoch == epoch:
             order.set_epoch(epoch + 1)
+
+    def _surviving(self) -> Iterator[Any]:
+        """The batches of the epoch. When a worker is killed, all are started anew where the next batch stands; which
+        clips a batch holds does not depend on workers.
+
+        Raises:
+            UserError: workers were killed again and again without bringing a batch.
+        """
+        order, done, deaths = self.sampler, self.sampler.start_batch, 0
+        batches = self._started(done)
+        while True:
+            try:
+                batch = next(batches)
+            except StopIteration:
+                return
+            except RuntimeError as error:
+                if not str(error).startswith(_KILLED):  # an exception out of a worker
+                    raise
+                deaths += 1
+                if deaths > MOST_DEATHS:
+                    raise UserError(
+                        f"the processes that load clips were killed {deaths} times before batch {done}, last: {error}. "
+                        "Is there too little memory, or too little shared memory (/dev/shm)? --num_workers 0 loads in "
+                        "the main process"
+                    ) from None
+                say(f"batch {done}: {error}. The processes that load clips are started again")
+                self._batches = self._make()
+                batches = self._started(done)
+                continue
+            done, deaths = done + 1, 0
+            yield batch
+
+    def _started(self, first: int) -> Iterator[Any]:
+        """The batches of the present epoch from `first` on, as workers bring them."""
+        order = self.sampler
+        if not self._batches.num_workers:  # nobody to be killed: `first` is where the epoch stands
+            return iter(self._batches)
+        before, order.start_batch = order.start_batch, first
+        batches = iter(self._batches)  # workers are given their first batches now
+        order.start_batch = before
+        if threading.current_thread() is threading.main_thread():
+            # torch's handler would raise in the midst of a training step; who waits for a batch sees the death anyway
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        return batches
 
     def state_dict(self) -> dict[str, int]:
         """Where the next batch stands."""
@@ -224,8 +273,8 @@ class Loader:
 def leave_signals(worker: int) -> None:
     """Start of a worker: signals to the whole group are for the main process, which finishes its batch first and then
     ends the workers (`end_workers`, should they still be there)."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def end_workers() -> None:

@@ -182,7 +182,8 @@ class Codebook(nn.Module):
         The clusters are those of all batches that were gathered; their counts are scaled to one batch, the size that
         the moving averages will have.
         """
-        batches = [*((each.to(flat), *more) for each, *more in self._gathered), (flat, clips, draws)]
+        earlier = [(vectors.to(flat), count, drawn) for vectors, count, drawn in self._gathered]
+        batches = [*earlier, (flat, clips, draws)]
         candidates = Candidates(self.n_codes, "start")
         for each in batches:
             candidates.add(*each)

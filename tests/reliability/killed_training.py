@@ -4,10 +4,10 @@ optimizers included, bit for bit, and a log without a step twice or a step missi
     python tests/reliability/killed_training.py             # twenty kills of each trainer, and a disk that is full
     python tests/reliability/killed_training.py --kills 3   # three of each
 
-Kills come after a random share of the processor time that a whole run takes, and, every third one, while a checkpoint
-is being written. The runs shuffle, read with workers, stand in the middle of an epoch nearly always, and write a
-checkpoint after every step. Prints a line per run, and exits with 1 where something differs. One process loads
-everything once and forks the runs.
+Runs end after a random share of the processor time that a whole one takes: by SIGKILL, by SIGKILL while a checkpoint is
+being written, and by SIGTERM, in turn; in one process and in two. They shuffle, read with workers, stand in the middle
+of an epoch nearly always, and write a checkpoint after every step. Prints a line per run, and exits with 1 where
+something differs. One process loads everything once and forks the runs.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import csv
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -30,12 +31,13 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
 from killed_samplers import start  # noqa: E402
 
+REQUEUE = 99  # what a run ends with that SIGTERM has stopped
 LATEST = 120  # seconds of waiting for the moment of a kill
 TICK = os.sysconf("SC_CLK_TCK")
 COMMON = {
     "batch_size": 2,
     "num_workers": 2,
-    "max_steps": 14,
+    "max_steps": 12,
     "save_every_minutes": 0,
     "val_check_interval": 3,
     "log_every_n_steps": 1,
@@ -59,6 +61,7 @@ VQGAN = {
     "codebook_start": "kmeans",
     "discriminator_iter_start": 4,
     "perceptual_weight": 0,
+    "log_videos_every": 0,
 }
 TRANSFORMER = {
     "vtokens": True,
@@ -108,10 +111,15 @@ class Outcome:
     """What became of the runs of one trainer."""
 
     script: str
+    processes: int = 1
     kills: int = 0
     writing: int = 0  # of these: while a checkpoint was being written
+    stops: int = 0  # of these: by SIGTERM
     tensors: int = 0
     wrong: list[str] = field(default_factory=list)
+
+    def __str__(self) -> str:
+        return self.script if self.processes == 1 else f"{self.script}, {self.processes} processes"
 
 
 def processor_time(child: int) -> float:
@@ -120,42 +128,91 @@ def processor_time(child: int) -> float:
     return (int(fields[11]) + int(fields[12])) / TICK
 
 
-def run(command: list[str], folder: Path, enough: float | None = None, writing: bool = False) -> tuple[str, float]:
-    """Train to the end, or kill the run after `enough` seconds of processor time; with `writing` as soon afterwards as
-    a checkpoint is half written. Returns `ended`, `failed`, `killed` or `killed while writing`, and the time taken."""
-    log = folder.with_suffix(".log")
-    took, began = 0.0, time.monotonic()
-    child = start(command[0], [*command[1:], "--default_root_dir", str(folder)], log)
-    while (status := os.waitpid(child, os.WNOHANG))[0] == 0:
-        took = processor_time(child)
-        half = any(folder.glob("version_*/checkpoints/*.partial"))
-        if enough is not None and took >= enough and (half or not writing or time.monotonic() - began > LATEST):
-            os.kill(child, signal.SIGKILL)
-            os.waitpid(child, 0)
-            return "killed while writing" if any(folder.glob("version_*/checkpoints/*.partial")) else "killed", took
+@dataclass
+class Plan:
+    """When a run ends: after `enough` seconds of processor time of its first process (None: by itself). `how`: `kill`;
+    `kill while writing`, as soon afterwards as a checkpoint is half written; `stop`, by SIGTERM, which the last process
+    gets a while before the others."""
+
+    enough: float | None = None
+    how: str = "kill"
+
+
+def run(command: list[str], folder: Path, plan: Plan, processes: int = 1) -> tuple[str, float]:
+    """Train to the end, or end the run as planned. Returns `ended`, `failed`, `killed`, `killed while writing` or
+    `stopped`, and the processor time of the first process."""
+    log, took, began = folder.with_suffix(".log"), 0.0, time.monotonic()
+    children = start_all([*command, "--default_root_dir", str(folder)], log, processes)
+    codes: list[int] = []
+    while len(codes) < processes:
+        waited = [os.waitpid(child, os.WNOHANG) for child in children]
+        codes += [os.waitstatus_to_exitcode(status) for child, status in waited if child]
+        children = [child for child, (ended, _) in zip(children, waited) if not ended]
+        took = max(took, processor_time(children[0]) if children else 0.0)
+        ready = half_written(folder) or plan.how != "kill while writing" or time.monotonic() - began > LATEST
+        if plan.enough is not None and took >= plan.enough and ready and len(children) == processes:
+            writing = half_written(folder)
+            codes = end(children, plan.how)
+            if plan.how == "stop":
+                return ("stopped" if set(codes) <= {REQUEUE, 0} else "failed"), took
+            return ("killed while writing" if writing else "killed"), took
+        if any(codes):
+            end(children, "kill")
+            print(log.read_text())
+            return "failed", took
         time.sleep(0.0002)
-    if status[1]:
-        print(log.read_text())
-    return "failed" if status[1] else "ended", took
+    return "ended", took
 
 
-def trial(script: str, data: Path, kills: int, seed: int) -> Outcome:
+def start_all(command: list[str], log: Path, processes: int) -> list[int]:
+    """Start a script in one process, or in several as torchrun does; their numbers."""
+    if processes == 1:
+        return [start(command[0], command[1:], log)]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    shared = {"WORLD_SIZE": processes, "LOCAL_WORLD_SIZE": processes, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    children = []
+    for rank in range(processes):
+        own = {**shared, "RANK": rank, "LOCAL_RANK": rank, "GROUP_RANK": 0, "TORCHELASTIC_RUN_ID": "1"}
+        os.environ.update({name: str(value) for name, value in own.items()})
+        children.append(start(command[0], command[1:], log.with_suffix(f".{rank}.log") if rank else log))
+        for name in own:
+            del os.environ[name]
+    return children
+
+
+def end(children: list[int], how: str) -> list[int]:
+    """End processes, and wait for them; their exit codes."""
+    for child in reversed(children):
+        os.kill(child, signal.SIGTERM if how == "stop" else signal.SIGKILL)
+        time.sleep(0.1 if how == "stop" else 0)
+    return [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+
+
+def half_written(folder: Path) -> bool:
+    """Whether a checkpoint is being written at this moment."""
+    return any(folder.glob("version_*/checkpoints/*.partial"))
+
+
+def trial(script: str, data: Path, kills: int, seed: int, processes: int = 1) -> Outcome:
     """Kill a run again and again, and compare what it ends with to a run that was left alone."""
-    outcome = Outcome(script)
+    outcome = Outcome(script, processes)
     with tempfile.TemporaryDirectory() as name:
         whole, folder = Path(name) / "whole", Path(name) / "killed"
         command = [script, *words({**COMMON, **TRAINERS[script], "data_path": data})]
-        how, took = run(command, whole)
+        how, took = run(command, whole, Plan(), processes)
         if how != "ended":
             outcome.wrong.append("the run that was left alone failed")
             return outcome
         draw, again = random.Random(seed), 0
         while outcome.kills < kills and again < 4 * kills:
-            writing = outcome.kills % 3 == 1
-            how, _ = run(command, folder, draw.uniform(0.1, 0.9) * took, writing)
-            print(f"{script}: {how} at step {step_of(folder)}", flush=True)
-            outcome.kills += how.startswith("killed")
+            wanted = ("kill", "kill while writing", "stop")[outcome.kills % 3]
+            how, _ = run(command, folder, Plan(draw.uniform(0.1, 0.9) * took, wanted), processes)
+            print(f"{outcome}: {how} at step {step_of(folder)}", flush=True)
+            outcome.kills += how not in ("ended", "failed")
             outcome.writing += how == "killed while writing"
+            outcome.stops += how == "stopped"
             again += 1
             if how == "failed":
                 outcome.wrong.append("a run that goes on failed")
@@ -163,7 +220,7 @@ def trial(script: str, data: Path, kills: int, seed: int) -> Outcome:
             if how == "ended" and outcome.kills < kills:
                 compare(outcome, whole, folder)
                 folder = Path(name) / f"killed{again}"
-        how, _ = run(command, folder)
+        how, _ = run(command, folder, Plan(), processes)
         if how != "ended":
             outcome.wrong.append("the last run failed")
         compare(outcome, whole, folder)
@@ -202,7 +259,7 @@ def compare(outcome: Outcome, whole: Path, killed: Path) -> None:
     wrong += [f"{tag} twice at one step" for tag in twice]
     outcome.tensors = sum(isinstance(value, torch.Tensor) for value in values[0].values())
     outcome.wrong += wrong
-    print(f"{outcome.script}: {'differs: ' + ', '.join(wrong[:6]) if wrong else f'{outcome.tensors} tensors equal'}")
+    print(f"{outcome}: {'differs: ' + ', '.join(wrong[:6]) if wrong else f'{outcome.tensors} tensors equal'}")
 
 
 def leaves(value: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -271,21 +328,21 @@ def full_disk(script: str, data: Path) -> tuple[str, list[str]]:
         if disk is None:
             return "no disk could be mounted", []
         folder = disk / "runs"
-        if run([script, *words(settings)], folder)[0] != "ended":
+        if run([script, *words(settings)], folder, Plan())[0] != "ended":
             return "failed", ["the run on a small disk failed"]
         last, wrong = newest(folder) / "checkpoints" / "last.ckpt", []
         before, fill = last.read_bytes(), disk / "fill"
         with fill.open("wb", buffering=0) as file:
             while fill_up(file):
                 pass
-        how = run([script, *words({**settings, "max_steps": 8})], folder)[0]
+        how = run([script, *words({**settings, "max_steps": 8})], folder, Plan())[0]
         log = folder.with_suffix(".log").read_text()
         if how != "failed" or "No space left on device; earlier checkpoints are untouched" not in log:
             wrong.append("a full disk was not named")
         if last.read_bytes() != before or any(last.parent.glob("*.partial")):
             wrong.append("a full disk touched a checkpoint")
         fill.unlink()
-        if run([script, *words({**settings, "max_steps": 8})], folder)[0] != "ended" or read_step(last) != 8:
+        if run([script, *words({**settings, "max_steps": 8})], folder, Plan())[0] != "ended" or read_step(last) != 8:
             wrong.append("a run did not go on once there was room again")
         return "filled", wrong
 
@@ -303,6 +360,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--quick", action="store_true", help="two processes with one of the trainers only")
     args = parser.parse_args()
     import torch
 
@@ -319,12 +377,16 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         data = save_data(Path(name))
         outcomes = [trial(script, data[script], args.kills, args.seed) for script in TRAINERS]
+        outcomes += [trial(script, data[script], args.kills, args.seed, 2) for script in list(TRAINERS)[args.quick :]]
         disk, wrong = full_disk("train_transformer.py", data["train_transformer.py"])
     print(f"full disk: {disk}{'; ' + ', '.join(wrong) if wrong else ''}")
-    columns = ["trainer", "kills survived", "of these while a checkpoint was written", "tensors", "differences"]
-    rows = [[each.script, each.kills, each.writing, each.tensors, len(each.wrong)] for each in outcomes]
+    columns = ["trainer", "stopped", "while a checkpoint was written", "by SIGTERM", "tensors", "differences"]
+    rows = [[str(each), each.kills, each.writing, each.stops, each.tensors, len(each.wrong)] for each in outcomes]
     if args.kills >= 20:
-        note = f"A run of {COMMON['max_steps']} steps of each trainer, killed and resumed; full disk: {disk}."
+        note = (
+            f"Runs of {COMMON['max_steps']} steps, killed or stopped and resumed, beside one that was left alone; "
+            f"full disk: {disk}."
+        )
         tables.store("reliability_training", columns, rows, command=f"python {Path(*Path(__file__).parts[-3:])}",
                      note=note, details={"full disk": disk, "wrong": wrong})  # fmt: skip
     return int(bool(wrong) or any(each.wrong for each in outcomes))

@@ -22,8 +22,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tats import limits
+from tats.arrays import BROKEN, reason
 from tats.flags import UserError
 from tats.gif import GifFile
+from tats.opened import UNDECODABLE, open_film, open_picture
 from tats.sound import read_sound as read_sound  # a name of this module, too
 
 FILMS = {".mp4": "mp4", ".mov": "mov", ".mkv": "matroska"}  # suffix -> container
@@ -322,26 +325,30 @@ def _planes(values: Any) -> NDArray[np.float32]:
 
 
 def _decode_frames(path: Path) -> Iterator[NDArray[Any]]:
-    import av
     from av.error import FFmpegError
 
     try:
-        with av.open(str(path)) as file:
+        with open_film(path) as file:
             if not file.streams.video:
                 raise UserError(f"{path} has no video track.")
-            file.streams.video[0].thread_type = "SLICE"  # frame threads can hang when a reader stops halfway
-            for frame in file.decode(video=0):
+            stream = file.streams.video[0]
+            stream.thread_type, stream.codec_context.thread_count = "SLICE", 1  # frame threads can hang (`tats.reader`)
+            for number, frame in enumerate(file.decode(video=0), 1):
+                limits.check_frames(number)
                 yield frame.to_ndarray(format="rgb24")
-    except FFmpegError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except (FFmpegError, *UNDECODABLE) as error:
+        raise UserError(f"{path} cannot be read: {getattr(error, 'strerror', None) or reason(error)}.") from error
 
 
 def _read_pictures(paths: Iterable[Path]) -> Iterator[NDArray[Any]]:
-    from PIL import Image, ImageSequence, UnidentifiedImageError
+    from PIL import ImageSequence
 
     for path in paths:
         try:
-            with Image.open(path) as picture:
-                yield from (np.asarray(frame.convert("RGB")) for frame in ImageSequence.Iterator(picture))
-        except (UnidentifiedImageError, OSError) as error:
-            raise UserError(f"{path} cannot be read: {error}.") from error
+            with open_picture(path) as picture:
+                for number, frame in enumerate(ImageSequence.Iterator(picture), 1):
+                    limits.check_frames(number)
+                    limits.check_picture(*frame.size)
+                    yield np.asarray(frame.convert("RGB"))
+        except (*BROKEN, limits.TooLarge) as error:
+            raise UserError(f"{path} cannot be read: {reason(error)}.") from error

@@ -14,7 +14,9 @@ from typing import Any
 
 import numpy as np
 
+from tats import limits
 from tats.flags import UserError
+from tats.opened import UNDECODABLE, open_film
 
 SUFFIXES = (".avi", ".mp4", ".webm", ".mkv", ".mov")  # what a folder of videos is searched for
 ENDS = 2  # frames decoded at the front of a file when it is indexed; at the back, all frames after the last key frame
@@ -71,15 +73,14 @@ def scan(path: str | Path, decode_all: bool = False) -> Timeline:
         with _opened(path) as container:
             stream = container.streams.video[0]
             rate = float(stream.average_rate or stream.guessed_rate or 0)
-            packets = [packet for packet in container.demux(stream) if packet.size and not packet.is_discard]
-            stamps = sorted({packet.pts for packet in packets if packet.pts is not None})
+            n_packets, known = _packets(container, stream)
+            stamps = sorted(known)
             in_doubt = container.format.name == "avi" and stream.codec_context.has_b_frames
-            in_doubt |= len(stamps) != len(packets) or stream.codec_context.name not in STAMPS_OF_PACKETS
-        del packets
+            in_doubt |= len(stamps) != n_packets or stream.codec_context.name not in STAMPS_OF_PACKETS
         if not decode_all and not in_doubt and stamps and _ends_agree(path, stamps):
             return Timeline(len(stamps), np.array(stamps, np.int64), rate)
         return _scan_by_decoding(path, rate, strict=decode_all)
-    except (av.FFmpegError, OSError) as error:
+    except (av.FFmpegError, *UNDECODABLE) as error:
         raise ReadError(f"{path}: {_reason(error)}") from error
 
 
@@ -99,7 +100,7 @@ def frame_times(path: str | Path) -> np.ndarray:
     try:
         with _opened(path) as container:
             unit = container.streams.video[0].time_base
-    except (av.FFmpegError, OSError) as error:
+    except (av.FFmpegError, *UNDECODABLE) as error:
         raise ReadError(f"{path}: {_reason(error)}") from error
     times = (timeline.stamps - timeline.stamps[0]) * float(unit)
     return np.append(times, times[-1] + 1 / rate)
@@ -123,7 +124,7 @@ def read_clip(path: str | Path, timeline: Timeline, start: int, count: int, step
             frames = _read_by_count(path, start, count, step)
         else:
             frames = _read_by_stamp(path, timeline.stamps, start, count, step)
-    except (av.FFmpegError, OSError) as error:
+    except (av.FFmpegError, *UNDECODABLE) as error:
         raise ReadError(f"{path}: frames {start} to {start + count}: {_reason(error)}") from error
     if frames is None:
         raise ReadError(
@@ -145,7 +146,7 @@ def read_all(path: str | Path) -> Iterator[np.ndarray]:
         with _opened(path) as container:
             for frame in _decoded(container):
                 yield frame.to_ndarray(format="rgb24")
-    except (av.FFmpegError, OSError) as error:
+    except (av.FFmpegError, *UNDECODABLE) as error:
         raise ReadError(f"{path}: {_reason(error)}") from error
 
 
@@ -155,9 +156,7 @@ def _opened(path: str | Path, strict: bool = False) -> Any:
     Frame threads wait for each other's log lines and can hang for ever when a file is closed half-read; slice threads
     do not, and must be asked for before the first frame.
     """
-    import av
-
-    container = av.open(str(path))
+    container = open_film(path)
     if not container.streams.video:
         container.close()
         raise ReadError(f"{path}: holds no video stream")
@@ -165,8 +164,20 @@ def _opened(path: str | Path, strict: bool = False) -> Any:
     stream.thread_type = "SLICE"
     stream.codec_context.thread_count = 1
     if strict:
-        stream.codec_context.options = {"err_detect": "explode"}
+        stream.codec_context.options = {**stream.codec_context.options, "err_detect": "explode"}
     return container
+
+
+def _packets(container: Any, stream: Any) -> tuple[int, set[int]]:
+    """How many packets of a stream hold something that is shown, and their stamps; packets are let go at once."""
+    count, known = 0, set()
+    for packet in container.demux(stream):
+        if packet.size and not packet.is_discard:
+            count += 1
+            limits.check_frames(count)
+            if packet.pts is not None:
+                known.add(packet.pts)
+    return count, known
 
 
 def _decoded(container: Any) -> Iterator[Any]:
@@ -268,6 +279,7 @@ def _scan_by_decoding(path: str | Path, rate: float, strict: bool) -> Timeline:
             if frame.is_corrupt:
                 raise ReadError(f"{path}: frame {len(stamps)} is damaged")
             stamps.append(frame.pts)
+            limits.check_frames(len(stamps))
     if not stamps:
         raise ReadError(f"{path}: holds no frame that decodes")
     known = [stamp for stamp in stamps if stamp is not None]

@@ -15,7 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tats import limits
+from tats.arrays import reason
 from tats.flags import UserError
+from tats.opened import UNDECODABLE, open_film
 
 BESIDE = (".wav", ".flac", ".mp3", ".m4a", ".ogg", ".opus")  # sound files that may lie beside a video
 PIECE = 1 << 16  # samples, about: what is held in memory at a time
@@ -85,18 +88,17 @@ def _whole(path: Path, rate: int) -> Iterator[NDArray[np.float32]]:
 @contextmanager
 def _opened(path: Path) -> Iterator[Any]:
     """The container of a file that has sound; what FFmpeg says inside becomes a `SoundError` that names the file."""
-    import av
     from av.error import FFmpegError
 
     try:
-        with av.open(str(path)) as file:
+        with open_film(path) as file:
             if not file.streams.audio:
                 raise NoSound("has no audio track. Give a file with sound.")
             yield file
-    except (FFmpegError, OSError) as error:
-        raise SoundError(f"{path} cannot be read: {error.strerror or error}.") from error
     except SoundError as error:
         raise type(error)(f"{path} {error}") from None
+    except (FFmpegError, *UNDECODABLE) as error:
+        raise SoundError(f"{path} cannot be read: {getattr(error, 'strerror', None) or reason(error)}.") from error
 
 
 def _begin(file: Any) -> float:
@@ -121,6 +123,7 @@ def _resampled(file: Any, rate: int) -> Iterator[tuple[float | None, NDArray[np.
         time = frame.time
         held = taken - given
         taken += frame.samples / frame.sample_rate
+        limits.check_seconds(taken)
         frame.pts = None  # the resampler counts by itself
         for part in resampler.resample(frame):
             samples = part.to_ndarray().mean(0)

@@ -14,10 +14,13 @@ from typing import Any
 import numpy as np
 import torch
 
+from tats import limits
+from tats.arrays import BROKEN, reason
 from tats.data.config import DataConfig
 from tats.data.left_out import check_short, check_unreadable
 from tats.data.stores import FolderStore, ZipStore, has_pictures, is_picture, opened, zips_at
 from tats.flags import UserError
+from tats.opened import open_picture
 from tats.reader import ReadError
 from tats.video import change_channels, from_frames
 
@@ -143,13 +146,13 @@ def read_picture(path: Any) -> Any:
     from PIL import Image
 
     try:
-        with Image.open(opened(path)) as picture:
+        with open_picture(opened(path)) as picture:
             if picture.mode.startswith("I"):
                 levels = np.asarray(picture).astype(np.int64)
                 return Image.fromarray((levels >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
             return picture.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise ReadError(f"{path}: {' '.join(str(error).split())}") from error
+    except (*BROKEN, limits.TooLarge) as error:
+        raise ReadError(f"{path}: {reason(error)}") from error
 
 
 def sorted_pictures(folder: Path) -> list[str]:

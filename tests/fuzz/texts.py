@@ -128,7 +128,7 @@ def seed_manifest(folder: Path) -> None:
 
     from tats.output import Store, spread
 
-    store = Store(folder, {"top_k": 5, "vqgan": "abc"}, {"version": 1})
+    store = Store(folder, {"top_k": 5, "vqgan": "abc", "cfg_scale": 1.0}, {"version": 1})
     videos = spread(2, 0, [0, 1], ["x", "y"])
     store.add(videos, np.arange(2 * 2 * 3 * 3).reshape(2, 2, 3, 3))
     store.finish(videos)
@@ -138,7 +138,7 @@ def read_manifest(folder: Path) -> Any:
     """Going on with that run."""
     from tats.output import Store
 
-    store = Store(folder, {"top_k": 5, "vqgan": "abc"}, {"version": 1})
+    store = Store(folder, {"top_k": 5, "vqgan": "abc", "cfg_scale": 1.0}, {"version": 1})
     return [store.codes[index].sum() for index in store.codes]
 
 

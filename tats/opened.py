@@ -1,0 +1,61 @@
+"""Opening films, sounds and pictures that somebody else made.
+
+A file is taken for what it holds, not for its name: FFmpeg would follow a playlist called `a.mp4` to other files and to
+the network, PIL would hand a PostScript called `1.png` to another program. Only forms that hold their pictures
+themselves are opened, and only up to the limits on what is read (`tats.limits`).
+"""
+
+from pathlib import Path
+from typing import Any
+
+from tats import limits
+
+CONTAINERS = (
+    "avi,matroska,webm,mov,mp4,m4a,3gp,3g2,mj2,mpeg,mpegts,mpegvideo,m4v,flv,asf,ogg,nut,ivf,mxf,h264,hevc,av1,obu,"
+    "mjpeg,gif,apng,wav,w64,flac,mp3,aac,ac3,aiff,au,caf,amr,dv,rm"
+)
+UNDECODABLE = (OSError, ValueError, ArithmeticError, LookupError, MemoryError, limits.TooLarge)
+"""What damaged films make PyAV raise beside `av.FFmpegError`."""
+PICTURES = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "PPM", "GIF")
+
+
+def open_film(path: str | Path) -> Any:
+    """The container of a film or a sound, whose decoders refuse pictures beyond `--max_pixels`.
+
+    Raises:
+        limits.TooLarge: it says that it lasts too long, or that its pictures are too large.
+        av.FFmpegError, OSError: it cannot be opened, or is of no form in `CONTAINERS`.
+    """
+    import av
+
+    allowed = {"format_whitelist": CONTAINERS, "protocol_whitelist": "file"}
+    container = av.open(str(Path(path).absolute()), options=allowed)
+    try:
+        if container.duration is not None:
+            limits.check_seconds(container.duration / av.time_base)
+        for stream in container.streams.video:
+            limits.check_picture(stream.codec_context.width, stream.codec_context.height)
+            stream.codec_context.options = {"max_pixels": str(limits.limit("max_pixels"))}
+    except limits.TooLarge:
+        container.close()
+        raise
+    return container
+
+
+def open_picture(source: Any) -> Any:
+    """The picture or animation in a file (a path, or an open file), of which nothing but the head is read yet.
+
+    Raises:
+        limits.TooLarge: it has more pixels than may be read.
+        OSError (and what else PIL raises): it is of no form in `PICTURES`, or damaged.
+    """
+    from PIL import Image
+
+    Image.MAX_IMAGE_PIXELS = None  # PIL's own limit, which no flag of ours could raise; ours comes before any decoding
+    picture = Image.open(source, formats=PICTURES)
+    try:
+        limits.check_picture(*picture.size)
+    except limits.TooLarge:
+        picture.close()
+        raise
+    return picture

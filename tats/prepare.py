@@ -7,7 +7,9 @@ tats prepare --data_path videos --form codes --vqgan_ckpt V.ckpt --out codes
 tats prepare --stft --data_path data/shapes        # spectrograms of the sound, for --stft_data
 """
 
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 
 from tats import flags
 from tats.prepare_config import PrepareConfig
@@ -66,6 +68,7 @@ def make_frames(config: PrepareConfig) -> None:
 def make_codes(config: PrepareConfig) -> None:
     """Encode the videos, as `tats tokenize` does, and print where the codes are."""
     from tats.data.config import DataConfig
+    from tats.data.litdata_codes import is_litdata, write_litdata
     from tats.tokenize import TokenizeConfig, tokenize_all
 
     data = DataConfig(
@@ -76,9 +79,14 @@ def make_codes(config: PrepareConfig) -> None:
         check_videos=config.check_videos,
         num_workers=DataConfig.num_workers if config.num_workers is None else config.num_workers,
     )
+    out = Path(str(config.out)).expanduser()
+    shards = out if config.form == "codes" else out / ".shards"
+    if config.form == "litdata" and all(is_litdata(str(out), split) for split in ("train", "test")):
+        print(out)  # all of it is there already, and the shards that it was made of are gone
+        return
     codes = TokenizeConfig(
         vqgan_ckpt=str(config.vqgan_ckpt),
-        out=str(config.out),
+        out=str(shards),
         window_stride=config.window_stride,
         whole=config.whole,
         crops=config.crops,
@@ -86,7 +94,11 @@ def make_codes(config: PrepareConfig) -> None:
         device=config.device,
         data=data,
     )
-    print(tokenize_all(codes))
+    made = tokenize_all(codes)
+    if config.form == "litdata":
+        made = write_litdata(shards, out)
+        shutil.rmtree(shards)
+    print(made)
 
 
 if __name__ == "__main__":

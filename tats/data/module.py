@@ -18,6 +18,7 @@ from tats.data.config import DataConfig
 from tats.data.frames import FrameFolder
 from tats.data.hdf5 import VideoFile
 from tats.data.left_out import say
+from tats.data.litdata_codes import LitCodes, is_litdata
 from tats.data.loader import Clips, Loader, Order, Source
 from tats.data.remote import is_address
 from tats.data.room import check_workers
@@ -176,6 +177,14 @@ class VideoData:
                 f"--data_path {self.config.data_path}: of data at an address only codes are read: give --vtokens, or "
                 f"copy the videos to this machine"
             )
+        return self._codes(split)
+
+    def _codes(self, split: str) -> Source:
+        """Folders of codes, here or at an address: shards, or the form of litdata."""
+        if is_litdata(str(self.config.data_path), split):
+            if self.crop_codes:
+                raise UserError("codes for litdata are not cropped: train with --vtokens_pos from code shards")
+            return LitCodes(self.config, split)
         return CodeShards(self.config, split, self.crop_codes)
 
     def _make(self, split: str) -> Source:
@@ -188,7 +197,7 @@ class VideoData:
             return self._far(split)
         path = existing_path(config.data_path, "--data_path")
         if config.vtokens:
-            return CodeFile(config, split) if path.is_file() else CodeShards(config, split, self.crop_codes)
+            return CodeFile(config, split) if path.is_file() else self._codes(split)
         if config.image_folder or zips_at(path, split, config.resolution):
             return FrameFolder(config, split)
         if config.stft_data and self.sounds_alone:

@@ -55,11 +55,10 @@ def box(name: str, variant: int, height: int, width: int) -> tuple[slice, slice]
     return slice(top, top + side), slice(left, left + side)
 
 
-def varied(frames: np.ndarray, name: str, variant: int) -> np.ndarray:
-    """Frames uint8 [T, H, W, C] of a video as a variant shows them: uint8 [T, h, w, C]."""
+def cropped(frames: np.ndarray, name: str, variant: int) -> np.ndarray:
+    """Frames uint8 [T, H, W, C] of a video, of which a variant shows the middle square: uint8 [T, h, w, C]."""
     rows, columns = box(name, variant, *frames.shape[1:3])
-    shown = frames[:, rows, columns]
-    return np.ascontiguousarray(shown[:, :, ::-1]) if variant % 2 else np.ascontiguousarray(shown)
+    return np.ascontiguousarray(frames[:, rows, columns])
 
 
 class Varied:
@@ -95,9 +94,10 @@ class Varied:
         frames = self.source.frames(of, start) if hasattr(self.source, "frames") else None
         if frames is None:
             frames = self.source.read(of, start, draw, raw=True)["frames"].numpy()
-        shown = varied(frames, self.plain_names[of], self.numbers[which])
+        variant = self.numbers[which]
+        shown = cropped(frames, self.plain_names[of], variant)
         clip = preprocess(shown, self.config.resolution, image_channels=self.config.image_channels)
-        return {"video": clip, "label": int(self.labels[video])}
+        return {"video": clip.flip(-1) if variant % 2 else clip, "label": int(self.labels[video])}
 
 
 def told(variant: int) -> str:

@@ -52,7 +52,9 @@ def locked(path: Path) -> TextIO:
 def first() -> bool:
     """True in the one process that speaks for all."""
     own = launched()
-    return own.rank == 0 and (own.by is not None or own.local_rank == 0)
+    if own.by is not None:
+        return own.rank == 0
+    return own.local_rank == 0 and os.environ.get("NODE_RANK", "0") == "0"
 
 
 def say(line: str) -> None:

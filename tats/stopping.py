@@ -20,7 +20,7 @@ import torch.distributed as dist
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from tats.callbacks import complete
-from tats.launched import say
+from tats.launched import launched, say
 
 REQUEUE = 99
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -134,8 +134,7 @@ class StopOnSignal(Callback):
 def exit_code(number: int, trainer: Trainer) -> int:
     """What this process ends with after a signal. A process that Lightning started for the first one ends with 0: with
     any other code the first one is killed before it has left."""
-    environment = trainer._accelerator_connector.cluster_environment
-    if trainer.local_rank > 0 and environment is not None and not environment.creates_processes_externally:
+    if trainer.local_rank > 0 and launched().by is None:
         return 0
     return 130 if number == signal.SIGINT else REQUEUE
 

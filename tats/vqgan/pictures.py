@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from tats.launched import say
 from tats.media import write_video
 from tats.tensorboard import add_image, add_video
 from tats.video import grid
@@ -68,12 +69,21 @@ def show(module: "VQGANTraining", split: str, video: Tensor, batch_idx: int, sch
             tag = f"{split}/{name}_{kind}"
             if kind == "images":
                 picture = mosaic(pick(clips, frames)[:, :, None], nrow=1)  # [1, H', W', 3]
-                write_video(below / f"{name}_{stem}.png", picture, FPS)
+                store(below / f"{name}_{stem}.png", picture)
                 add_image(trainer.loggers, tag, picture[0], module.updates)
             else:
                 film = mosaic(clips, nrow=None)  # [T, H', W', 3]
-                write_video(below / f"{name}_{stem}.mp4", film, FPS)
+                store(below / f"{name}_{stem}.mp4", film)
                 add_video(trainer.loggers, tag, film, module.updates, FPS)
+
+
+def store(path: Path, frames: np.ndarray) -> None:
+    """Write a picture or a film that is only to be looked at: a full disk costs it, and not the training."""
+    try:
+        write_video(path, frames, FPS)
+    except OSError as error:
+        say(f"can't write {path}: {error.strerror or error}; training goes on")
+
 
 
 def unrolled(sounds: Tensor) -> Tensor:

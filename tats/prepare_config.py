@@ -75,7 +75,7 @@ class PrepareConfig:
             raise UserError(f"--form {self.form} is not made in partitions: leave --num_partitions out")
         if self.makes_codes and self.resolution is not None:
             raise UserError(f"--form {self.form} takes pictures in the size of the VQGAN: leave --resolution out")
-        given = [name for name in OF_CODES if getattr(self, name) not in (None, False, 1)]
+        given = [name for name in OF_CODES if getattr(self, name) != getattr(PrepareConfig, name)]
         if not self.makes_codes and given:
             raise UserError(f"--{given[0]} is for codes: take --form codes, or leave it out")
 

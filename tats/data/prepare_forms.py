@@ -101,12 +101,12 @@ def _zip(how: How, made: Sequence[Made], names: Sequence[str], split: str) -> Pa
     path = how.out / f"{split}.zip"
 
     def fill(archive: zipfile.ZipFile) -> None:
-        archive.writestr(f"{split}/", "")
-        archive.writestr(f"{split}/{LABELS}", labels_of(_films(made), names, how))
+        archive.writestr(member(f"{split}/"), "")
+        archive.writestr(member(f"{split}/{LABELS}"), labels_of(_films(made), names, how))
         for film, names_in, read in _members(how, made):
-            archive.writestr(f"{split}/{film['name']}/", "")
+            archive.writestr(member(f"{split}/{film['name']}/"), "")
             for name in names_in:
-                archive.writestr(f"{split}/{film['name']}/{name}", read(f"{film['name']}/{name}"))
+                archive.writestr(member(f"{split}/{film['name']}/{name}"), read(f"{film['name']}/{name}"))
 
     return _write_zip(how, path, fill)
 
@@ -128,9 +128,9 @@ def _partition(how: How, made: Sequence[Made], names: Sequence[str], split: str,
         for film, names_in, read in _members(how, mine):
             listed[film["name"]] = names_in
             for name in names_in:
-                archive.writestr(f"{film['name']}/{name}", read(f"{film['name']}/{name}"))
-        archive.writestr(LABELS, labels_of(_films(mine), names, how))
-        archive.writestr(LISTED, json.dumps(listed, indent=2, sort_keys=True))
+                archive.writestr(member(f"{film['name']}/{name}"), read(f"{film['name']}/{name}"))
+        archive.writestr(member(LABELS), labels_of(_films(mine), names, how))
+        archive.writestr(member(LISTED), json.dumps(listed, indent=2, sort_keys=True))
 
     return _write_zip(how, path, fill)
 
@@ -156,6 +156,13 @@ def labels_of(films: Iterator[dict[str, Any]], names: Sequence[str], how: How) -
     """`dataset.json`: the first picture of every video with its class id, and the names of the classes."""
     labels = [[f"{film['name']}/{picture_name(0, how)}", film["label"]] for film in films]
     return json.dumps({"labels": labels, "label_names": list(names)})
+
+
+def member(name: str) -> zipfile.ZipInfo:
+    """A file of a zip file, or a folder; without a time, so that equal content makes equal files."""
+    found = zipfile.ZipInfo(name)
+    found.external_attr = (0o40755 << 16) | 0x10 if name.endswith("/") else 0o100644 << 16
+    return found
 
 
 def _write_zip(how: How, path: Path, fill: Any) -> Path:

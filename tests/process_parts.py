@@ -32,8 +32,9 @@ from tats.vqgan.train_config import VQGANTrainConfig
 ROOT = Path(__file__).resolve().parent.parent
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["process_parts"])
-LIMIT = 240  # seconds, after which hanging processes are killed and the test fails
+LIMIT = 1500  # seconds, after which hanging processes are killed and the test fails
 COMMON = {"enable_model_summary": False, "enable_progress_bar": False, "device": "cpu", "log_every_n_steps": 1}
+COMMON |= {"limit_val_batches": 1, "num_sanity_val_steps": 0}
 
 
 def free_port() -> int:

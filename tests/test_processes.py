@@ -7,6 +7,8 @@ import process_parts
 import pytest
 import torch
 
+pytestmark = pytest.mark.timeout(4000)  # several processes on a machine that may be busy
+
 CLIPS = 6  # of a global batch
 STEPS = 6
 

@@ -11,6 +11,8 @@ from tats.ema import KEY
 from tats.flags import UserError
 from tats.shards import PARTS, check, rows_of, whole
 
+pytestmark = pytest.mark.timeout(4000)  # several processes on a machine that may be busy
+
 MORE = {"ema_decay": 0.9, "gradient_clip_val": 0.05, "accumulate_grad_batches": 2}
 
 

@@ -19,6 +19,8 @@ from tats.launched import Launched, launched
 from tats.vqgan.config import VQGANConfig
 from tats.vqgan.model import VQGAN
 
+pytestmark = pytest.mark.timeout(4000)  # several processes on a machine that may be busy
+
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory):

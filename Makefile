@@ -10,11 +10,13 @@ PY := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
 SIZE ?= full
 FRESH ?=
+MINUTES ?= 60
+FUZZ_SECONDS ?= 120
 ONLY ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check-env demo long conditions test lint format bench parity docs clean
+.PHONY: help setup check-env demo long conditions test lint format bench reliability fuzz parity docs clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */  make \1|/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -59,8 +61,12 @@ bench: $(STAMP)  ## measure what the README states; results go to benchmarks/res
 	@for file in $(filter-out benchmarks/tables.py benchmarks/lanes.py benchmarks/long_%.py benchmarks/conditions_%.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(PY) $$file || exit 1; done
 	@$(PY) benchmarks/tables.py
 
-reliability: $(STAMP)  ## kill long runs again and again, at random moments: they end as if they had not been
-	@for file in tests/reliability/*.py; do echo "== $$file"; $(PY) $$file || exit 1; done
+reliability: $(STAMP)  ## prove what docs/reliability.md promises, with kills and broken files (MINUTES=60)
+	@$(PY) tests/reliability/everything.py --minutes $(MINUTES)
+	@$(PY) benchmarks/tables.py
+
+fuzz: $(STAMP)  ## feed broken files to the readers of every outside format (FUZZ_SECONDS=120)
+	@$(PY) tests/fuzz/run.py --seconds $(FUZZ_SECONDS) $(ARGS)
 
 parity: $(STAMP)  ## compare with the published system and write docs/parity.md
 	@mkdir -p build

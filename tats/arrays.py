@@ -18,8 +18,22 @@ import numpy as np
 from tats import limits
 from tats.flags import UserError
 
-BROKEN = (OSError, ValueError, TypeError, EOFError, LookupError, AttributeError, ArithmeticError, RuntimeError, SyntaxError,
-          MemoryError, tokenize.TokenError, struct.error, zipfile.BadZipFile, zlib.error)  # fmt: skip
+BROKEN = (
+    OSError,
+    ValueError,
+    TypeError,
+    EOFError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
+    SyntaxError,
+    MemoryError,
+    tokenize.TokenError,
+    struct.error,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 """What a damaged or hostile file makes numpy and the readers below it raise. `SyntaxError`, `TokenError`: a header is a
 Python literal; `MemoryError`: sizes in it."""
 

@@ -80,6 +80,6 @@ def check_frames(count: int) -> None:
 
 def check_seconds(seconds: float) -> None:
     """Raise `TooLarge` when a video or a sound lasts longer than may be read."""
-    wrong = problem("max_seconds", seconds, "{:,.0f} seconds")
+    wrong = problem("max_seconds", seconds, "{:,.1f} seconds")
     if wrong is not None:
         raise TooLarge(f"says it lasts {wrong}")

@@ -3,11 +3,15 @@
 import json
 import types
 import typing
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Union
 
 from tats.flags_values import UserError
+
+MOST_TEXT = 5_000  # bytes of one caption
+_NOT_SHOWN = ("Cc", "Cs")  # Unicode's classes of control characters and of surrogates
 
 
 def read_json(path: Path, otherwise: str = "") -> Any:
@@ -24,6 +28,20 @@ def read_json(path: Path, otherwise: str = "") -> Any:
         raise UserError(f"{path} is nested too deeply for a file of its kind{_then(otherwise)}") from None
     except ValueError as error:
         raise UserError(f"{path} is not JSON: {error}{_then(otherwise)}") from error
+
+
+def plain_text(text: str) -> str:
+    """A text from a file as it may be shown and cut into byte pairs: without control characters (which steer a
+    terminal), which become spaces, and without halves of characters.
+
+    Raises:
+        ValueError: it has more than `MOST_TEXT` bytes. Byte pairs take time with the square of a word's length.
+    """
+    shown = "".join(letter if unicodedata.category(letter) not in _NOT_SHOWN else " " for letter in text[:MOST_TEXT])
+    size = len(text.encode("utf-8", "replace"))
+    if size > MOST_TEXT:
+        raise ValueError(f"a text of {size:,} bytes; captions have at most {MOST_TEXT:,}: {shown[:40].strip()!r}...")
+    return shown
 
 
 def _then(otherwise: str) -> str:

@@ -4,18 +4,16 @@ import dataclasses
 import errno
 import fcntl
 import os
-import pickle
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from tats import flags, shards, whole_files
+from tats import flags, shards, unpickle, whole_files
 from tats.flags import UserError
 from tats.launched import say
+from tats.plain import matches
 from tats.trainer_config import TrainerConfig
 
 # Another batch size is warned about (`tats.effective`): other numbers of processes may bring it along.
@@ -140,15 +138,15 @@ def read_progress(path: Path) -> Progress:
     if wrong is not None:
         raise UserError(f"{path} is damaged: {wrong}")
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-    except pickle.UnpicklingError:
-        raise UserError(f"{path} is damaged, or holds things that are no plain values") from None
-    except (RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is damaged: {str(error).splitlines()[0] if str(error) else 'it is empty'}") from None
+        stored = unpickle.load(path)
+    except UserError as error:
+        raise UserError(f"{path} is damaged, or holds things that are no plain values ({error})") from None
     if not isinstance(stored, dict) or "kind" not in stored or "loops" not in stored:
         raise UserError(f"{path} is no checkpoint of such a run; --init_from begins with the weights of any checkpoint")
     shards.check(path, stored)
-    return Progress(int(stored.get("step", 0)), stored.get("log"))
+    if not matches(int, stored.get("step", 0)):
+        raise UserError(f"{path} is damaged: its step is {str(stored['step'])[:60]}")
+    return Progress(stored.get("step", 0), stored.get("log"))
 
 
 @contextmanager

@@ -24,6 +24,7 @@ from torch import Tensor
 from tats.arrays import ArrayError, read_npy
 from tats.data.config import DataConfig
 from tats.flags import UserError
+from tats.plain import plain_text
 from tats.reader import ReadError
 from tats.video import preprocess_map
 
@@ -72,9 +73,12 @@ def _from_json(path: Path, text: str) -> dict[str, list[str]]:
     try:
         texts = _published(content) if isinstance(content, dict) and isinstance(content.get("data"), list) else content
         listed = {name: [value] if isinstance(value, str) else list(value) for name, value in texts.items()}
+        listed = {name: [plain_text(each) for each in texts if isinstance(each, str)] for name, texts in listed.items()}
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
     except (AttributeError, KeyError, TypeError) as error:
         raise UserError(f"{path} must hold an object from file to text, or the annotations of MUGEN") from error
-    return {name: [each for each in texts if isinstance(each, str) and each.strip()] for name, texts in listed.items()}
+    return {name: [each for each in texts if each.strip()] for name, texts in listed.items()}
 
 
 def _from_table(path: Path, text: str) -> dict[str, list[str]]:
@@ -86,11 +90,13 @@ def _from_table(path: Path, text: str) -> dict[str, list[str]]:
         if not {"file", "caption"} <= names.keys():
             raise UserError(f"{path} must begin with a line that names the columns file and caption, has {[*names]}")
         for row in rows:
-            file, caption = (row[names[name]] or "" for name in ("file", "caption"))
+            file, caption = (plain_text(row[names[name]] or "") for name in ("file", "caption"))
             if caption.strip():
                 listed.setdefault(file.strip(), []).append(caption.strip())
     except csv.Error as error:
         raise UserError(f"{path} is not CSV: {error}") from error
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
     return listed
 
 

@@ -24,6 +24,7 @@ from tats.data.captions import one_hot_map
 from tats.data.config import DataConfig
 from tats.data.left_out import check_short
 from tats.flags import UserError
+from tats.plain import plain_text
 from tats.reader import ReadError
 from tats.video import preprocess
 
@@ -238,10 +239,13 @@ def read_descriptions(path: Path) -> list[list[str]]:
         UserError: the file can't be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")  # other breaks belong to a text
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--text_cond needs {path}: {error}") from error
-    return [[text for text in line.split("\t") if text.strip()] for line in lines]
+    try:
+        return [[plain_text(text) for text in line.split("\t") if text.strip()] for line in lines]
+    except ValueError as error:
+        raise UserError(f"{path}: {error}") from None
 
 
 def _column(file: Any, name: str, rows: int) -> np.ndarray | None:

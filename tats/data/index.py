@@ -58,7 +58,8 @@ def index_folder(folder: Path, names: Sequence[str], whole: bool = False, worker
         status = (folder / name).stat() if (folder / name).exists() else None
         stat = (status.st_size, status.st_mtime_ns) if status else (0, 0)
         known = stored.get(name)
-        if known and (known.size, known.modified) == stat and (known.whole or not whole):
+        kept = known and "--max_" not in known.problem  # a limit may have been raised
+        if known and kept and (known.size, known.modified) == stat and (known.whole or not whole):
             entries[name] = known
         else:
             jobs.append(_Job(folder, name, whole, stat))

@@ -6,7 +6,6 @@ called FCD-trained and KCD-trained, never FVD. `RandomNet` is the same network u
 """
 
 import hashlib
-import pickle
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tats import unpickle
 from tats.flags import UserError
 from tats.video import to_frames
 
@@ -174,14 +174,18 @@ def load(path: str | Path, device: str | torch.device = "cpu") -> FeatureNet:
     if not path.is_file():
         raise UserError(f"no feature network at {path}: make one with tats evaluate --train_features --data_path DATA")
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, ValueError, EOFError, KeyError, OSError, pickle.UnpicklingError) as error:
-        raise UserError(f"{path} is no feature network: {str(error).splitlines()[0]}") from error
+        stored = unpickle.load(path)
+    except UserError as error:
+        raise UserError(f"{path} is no feature network: {error}") from None
     if not isinstance(stored, Mapping) or stored.get("kind") != KIND:
         raise UserError(f"{path} is no feature network: make one with tats evaluate --train_features --data_path DATA")
-    config = stored["config"] | {name: tuple(stored["config"][name]) for name in ("label_names", "channels")}
-    network = FeatureNet(FeatureConfig(**config))
-    network.load_state_dict(stored["state_dict"])
+    try:
+        config = stored["config"] | {name: tuple(stored["config"][name]) for name in ("label_names", "channels")}
+        network = FeatureNet(FeatureConfig(**config))
+        network.load_state_dict(stored["state_dict"])
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path} is damaged: settings and weights are of no feature network ({reason})") from None
     return network.to(device).eval()
 
 

@@ -11,10 +11,24 @@ from fuzz import mutate
 from fuzz.format import Format, change_one, only
 from fuzz.texts import changed_json
 
-VQGAN = {"n_codes": 16, "embedding_dim": 4, "n_hiddens": 2, "downsample": (2, 4, 4), "resolution": 8,
-         "sequence_length": 4, "norm_type": "batch"}  # fmt: skip
-GPT = {"n_layer": 1, "n_head": 1, "n_embd": 8, "block_size": 8, "unconditional": True, "n_codes": 16,
-       "latent_shape": (2, 2, 2)}  # fmt: skip
+VQGAN = {
+    "n_codes": 16,
+    "embedding_dim": 4,
+    "n_hiddens": 2,
+    "downsample": (2, 4, 4),
+    "resolution": 8,
+    "sequence_length": 4,
+    "norm_type": "batch",
+}
+GPT = {
+    "n_layer": 1,
+    "n_head": 1,
+    "n_embd": 8,
+    "block_size": 8,
+    "unconditional": True,
+    "n_codes": 16,
+    "latent_shape": (2, 2, 2),
+}
 
 
 def models() -> dict[str, Any]:
@@ -55,7 +69,7 @@ def seed_released(folder: Path) -> None:
 
 
 def change_checkpoint(folder: Path, rng: random.Random) -> None:
-    """One of the checkpoints stays, broken: its pickle, its tensors, its members, its bytes; or it tells other things."""
+    """One of the checkpoints stays, broken: its pickle, tensors, members or bytes; or it tells other things."""
     import torch
 
     files = sorted(folder.iterdir())
@@ -84,8 +98,18 @@ def told(content: dict[str, Any], rng: random.Random) -> dict[str, Any]:
         flags = vars(content["hyper_parameters"]["args"])
         content["hyper_parameters"]["args"] = argparse.Namespace(**mutate.tree(flags, rng))
     elif way == 1:
-        state[name] = rng.choice((torch.zeros(0), torch.tensor(1.0), state[name][None], state[name].half(), None, "x",
-                                  torch.full_like(state[name], -1), torch.zeros(2, dtype=torch.cfloat)))  # fmt: skip
+        state[name] = rng.choice(
+            (
+                torch.zeros(0),
+                torch.tensor(1.0),
+                state[name][None],
+                state[name].half(),
+                None,
+                "x",
+                torch.full_like(state[name], -1),
+                torch.zeros(2, dtype=torch.cfloat),
+            )
+        )
     elif way == 2:
         del state[name]
     elif way == 3:
@@ -171,8 +195,20 @@ def read_folder(folder: Path) -> Any:
 LOADERS = ("tats/unpickle.py", "tats/checkpoint.py")
 FORMATS = [
     Format("checkpoint (ours)", LOADERS, seed_ours, change_checkpoint, parse_checkpoint, read_checkpoint),
-    Format("checkpoint (released, zip and old form)", (*LOADERS, "tats/published.py"), seed_released, change_checkpoint,
-           parse_checkpoint, read_checkpoint),
-    Format("checkpoint (safetensors)", ("tats/folders.py", "tats/checkpoint.py"), seed_folder, change_folder,
-           parse_folder, read_folder),
-]  # fmt: skip
+    Format(
+        "checkpoint (released, zip and old form)",
+        (*LOADERS, "tats/published.py"),
+        seed_released,
+        change_checkpoint,
+        parse_checkpoint,
+        read_checkpoint,
+    ),
+    Format(
+        "checkpoint (safetensors)",
+        ("tats/folders.py", "tats/checkpoint.py"),
+        seed_folder,
+        change_folder,
+        parse_folder,
+        read_folder,
+    ),
+]

@@ -54,7 +54,7 @@ def judge(read: Callable[[], Any]) -> tuple[str, str]:
         return "memory", traceback.format_exc()[-3000:]
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException:  # noqa: BLE001  # whatever else comes out of a reader is what is looked for
+    except BaseException:  # whatever else comes out of a reader is what is looked for
         return "traceback", traceback.format_exc()[-3000:]
     return "read", ""
 
@@ -65,7 +65,7 @@ def parsed(form: Format, folder: Path) -> bool:
         form.first(folder)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException:  # noqa: BLE001  # libraries refuse files in their own ways
+    except BaseException:  # libraries refuse files in their own ways
         return False
     return True
 

@@ -15,8 +15,30 @@ Bytes = Callable[[bytes, random.Random], bytes]
 
 BORDERS = (0, 1, 2, 3, 7, 127, 128, 255, 256, 32767, 32768, 65535, 65536, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
 NUMBERS = (*BORDERS, -1, -2, 2**32, 2**53, 2**63 - 1, 2**63, -(2**63), 10**30, 0.5, -0.0, 1e-300, 1e308)
-TEXTS = ("", " ", "x", "0", "-1", "nan", "None", "train", "../../../etc/passwd", "/etc/passwd", "a\x00b", "\x1b[2Jgone", "\u202egnp",
-         "\ud800", "\U0001f600" * 40, "y" * 5000, "a/b", "\n\r\t", "!!python/object/apply:os.system", "<script>", "{}", "%s%n")  # fmt: skip
+TEXTS = (
+    "",
+    " ",
+    "x",
+    "0",
+    "-1",
+    "nan",
+    "None",
+    "train",
+    "../../../etc/passwd",
+    "/etc/passwd",
+    "a\x00b",
+    "\x1b[2Jgone",
+    "\u202egnp",
+    "\ud800",
+    "\U0001f600" * 40,
+    "y" * 5000,
+    "a/b",
+    "\n\r\t",
+    "!!python/object/apply:os.system",
+    "<script>",
+    "{}",
+    "%s%n",
+)
 
 
 def flipped(data: bytes, rng: random.Random) -> bytes:
@@ -145,7 +167,23 @@ def npy(data: bytes, rng: random.Random) -> bytes:
     elif way == 1:
         head["shape"] = tuple(rng.choice((0, 1, 2, 3, 4, 64)) for _ in range(rng.randrange(8)))
     elif way == 2:
-        head["descr"] = rng.choice(("|O", "<f8", "<f4", "|u1", "|b1", "<U99999999", "|S0", "<M8[ns]", ">i4", "<c16", [("a", "<i4"), ("b", "|O")], "zz", 7))  # fmt: skip  # noqa: E501
+        head["descr"] = rng.choice(
+            (
+                "|O",
+                "<f8",
+                "<f4",
+                "|u1",
+                "|b1",
+                "<U99999999",
+                "|S0",
+                "<M8[ns]",
+                ">i4",
+                "<c16",
+                [("a", "<i4"), ("b", "|O")],
+                "zz",
+                7,
+            )
+        )
     elif way == 3:
         head["fortran_order"] = rng.choice((True, False, "no", 2))
     else:

@@ -106,7 +106,7 @@ def seed_images(folder: Path) -> None:
         picture.save(folder / f"1.{suffix}")
     picture.convert("P").save(folder / "2.png")
     picture.convert("L").save(folder / "3.jpg")
-    Image.fromarray((frames()[7, ..., 0].astype(np.uint16) << 8)).save(folder / "4.png")
+    Image.fromarray(frames()[7, ..., 0].astype(np.uint16) << 8).save(folder / "4.png")
     picture.save(folder / "5.tiff", compression="tiff_deflate")
 
 
@@ -135,7 +135,10 @@ def changed_png(data: bytes, rng: random.Random) -> bytes:
         at += 12 + length
     chunk = rng.choice(chunks)
     if chunk[0] == b"IHDR" and rng.random() < 0.5:
-        chunk[1] = struct.pack(">II", rng.choice((0, 1, 32, 2**16, 2**24, 2**31 - 1)), rng.choice((1, 24, 2**16))) + chunk[1][8:]  # fmt: skip  # noqa: E501
+        chunk[1] = (
+            struct.pack(">II", rng.choice((0, 1, 32, 2**16, 2**24, 2**31 - 1)), rng.choice((1, 24, 2**16)))
+            + chunk[1][8:]
+        )
     elif rng.random() < 0.2:
         chunks.insert(rng.randrange(len(chunks)), list(chunk))
     else:
@@ -226,16 +229,36 @@ def _film(suffix: str) -> Format:
 
 def _animation(suffix: str) -> Format:
     change = changed_png if suffix in ("apng", "png") else mutate.headers(0.3)
-    return Format(f"animation ({suffix})", ("tats/media.py",), animation(suffix), change_one("*", change), parse_picture,
-                  read_animation)  # fmt: skip
+    return Format(
+        f"animation ({suffix})",
+        ("tats/media.py",),
+        animation(suffix),
+        change_one("*", change),
+        parse_picture,
+        read_animation,
+    )
 
 
 FORMATS = [
     *map(_film, FILMS),
     *map(_animation, ("gif", "webp", "apng")),
-    Format("pictures (png, jpg, webp, bmp, tiff, ppm, gif)", ("tats/data/frames.py",), seed_images, change_images,
-           parse_picture, read_image),
-    Format("frames (zip)", ("tats/data/safe_zip.py", "tats/data/stores.py", "tats/data/frames.py"), seed_zip,
-           change_one("*.zip", lambda data, rng: mutate.zipped(data, rng, inner_frame)), parse_zip, read_zip),
-    Format("sound (wav)", ("tats/sound.py",), seed_sound, change_one("*", mutate.headers(0.02)), parse_sound, read_sound),
-]  # fmt: skip
+    Format(
+        "pictures (png, jpg, webp, bmp, tiff, ppm, gif)",
+        ("tats/data/frames.py",),
+        seed_images,
+        change_images,
+        parse_picture,
+        read_image,
+    ),
+    Format(
+        "frames (zip)",
+        ("tats/data/safe_zip.py", "tats/data/stores.py", "tats/data/frames.py"),
+        seed_zip,
+        change_one("*.zip", lambda data, rng: mutate.zipped(data, rng, inner_frame)),
+        parse_zip,
+        read_zip,
+    ),
+    Format(
+        "sound (wav)", ("tats/sound.py",), seed_sound, change_one("*", mutate.headers(0.02)), parse_sound, read_sound
+    ),
+]

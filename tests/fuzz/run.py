@@ -4,10 +4,10 @@
     python tests/fuzz/run.py --seconds 60 --format mp4     # formats whose name holds a text
     python tests/fuzz/run.py --format mp4 --input 17       # one input again; --keep FOLDER leaves its files there
 
-Each input is a valid file with something changed, known by its number. Each must end in success or in a `UserError`: a
+Each input is a valid file with something changed, known by its number. It must end in success or in a `UserError`: a
 hang, a crash, another exception or memory beyond the limit is a bug, printed with the command that repeats it. Readers
-run in processes of their own, which are killed when they take too long. Exits with 1 where something was found, or where
-fewer than 30 % of the inputs of a format got past the first parse.
+run in processes of their own, which are killed when they take too long. Exits with 1 where something was found, or
+where fewer than 30 % of the inputs of a format got past the first parse.
 """
 
 import argparse
@@ -220,15 +220,27 @@ def store(results: list[Found], command: str) -> None:
 
     columns = ["format", "inputs", "past the first parse", "read", "refused", *WRONG, "memory, MB at most"]
     rows = [
-        [found.name, found.inputs, f"{found.parsed / found.inputs:.0%}", *(found.counts[how] for how in (*FINE, *WRONG)),
-         found.grown] for found in results
-    ]  # fmt: skip
+        [
+            found.name,
+            found.inputs,
+            f"{found.parsed / found.inputs:.0%}",
+            *(found.counts[how] for how in (*FINE, *WRONG)),
+            found.grown,
+        ]
+        for found in results
+    ]
     total = [sum(row[k] for row in rows) for k in (1, 3, 4, 5, 6, 7, 8)]
-    rows.append(["all", total[0], f"{sum(f.parsed for f in results) / total[0]:.0%}", *total[1:], max(f.grown for f in results)])  # fmt: skip  # noqa: E501
-    note = (f"Time limit {CPU_SECONDS} s of processor time, memory limit {GROWTH_MB} MB beyond what the libraries take. "
-            "An index or a cache that is broken is made anew, which counts as read")  # fmt: skip
-    details = {"lines": {found.name: covered(found) for found in results},
-               "failures": {found.name: found.failures for found in results if found.failures}}  # fmt: skip
+    rows.append(
+        ["all", total[0], f"{sum(f.parsed for f in results) / total[0]:.0%}", *total[1:], max(f.grown for f in results)]
+    )
+    note = (
+        f"Time limit {CPU_SECONDS} s of processor time, memory limit {GROWTH_MB} MB beyond what the libraries take. "
+        "An index or a cache that is broken is made anew, which counts as read"
+    )
+    details = {
+        "lines": {found.name: covered(found) for found in results},
+        "failures": {found.name: found.failures for found in results if found.failures},
+    }
     tables.store("reliability_inputs", columns, rows, command=command, note=note, details=details)
 
 

@@ -27,8 +27,12 @@ def hdf5(codes: bool) -> Any:
             for split in ("train", "test"):
                 shape, top = ((FRAMES, 6, 6), 40) if codes else ((FRAMES, 8, 8, 3), 256)
                 data = rng.integers(0, top, shape).astype(np.int32 if codes else np.uint8)
-                file.create_dataset(f"{split}_data", data=data, chunks=None if codes else (4, *shape[1:]),
-                                    compression=None if codes else "gzip")  # fmt: skip
+                file.create_dataset(
+                    f"{split}_data",
+                    data=data,
+                    chunks=None if codes else (4, *shape[1:]),
+                    compression=None if codes else "gzip",
+                )
                 file[f"{split}_idx"] = np.array([0, 5, FRAMES])
             if codes:
                 file.attrs["n_codes"] = 40
@@ -58,7 +62,9 @@ def change_hdf5(folder: Path, rng: random.Random) -> None:
         if way == 0:
             file.create_group(name)
         elif way == 1:
-            file[name] = rng.choice((h5py.SoftLink("/nowhere"), h5py.ExternalLink("/etc/passwd", "/x"), h5py.SoftLink(f"/{name}")))  # fmt: skip  # noqa: E501
+            file[name] = rng.choice(
+                (h5py.SoftLink("/nowhere"), h5py.ExternalLink("/etc/passwd", "/x"), h5py.SoftLink(f"/{name}"))
+            )
         elif way == 2:
             file[name] = old.astype(rng.choice(("f4", "i1", "u8", "S3", "?", "i8")))
         elif way == 3:
@@ -93,8 +99,14 @@ def read_hdf5(codes: bool) -> Any:
         from tats.data.given import open_given
         from tats.data.hdf5 import VideoFile
 
-        config = DataConfig(str(folder / "data.h5"), sequence_length=2, resolution=8, vtokens=codes, spatial_length=4,
-                            text_cond=not codes)  # fmt: skip
+        config = DataConfig(
+            str(folder / "data.h5"),
+            sequence_length=2,
+            resolution=8,
+            vtokens=codes,
+            spatial_length=4,
+            text_cond=not codes,
+        )
         source = CodeFile(config, "train") if codes else VideoFile(config, "train")
         for video in range(min(len(source.starts), 4)):
             source.read(video, int(source.starts[video]) - 1, np.random.default_rng(0))
@@ -336,13 +348,33 @@ def parse_arrays(folder: Path) -> Any:
 FORMATS = [
     Format("frames (HDF5)", ("tats/data/hdf5.py",), hdf5(False), change_hdf5, parse_hdf5, read_hdf5(False)),
     Format("codes (HDF5)", ("tats/data/hdf5.py",), hdf5(True), change_hdf5, parse_hdf5, read_hdf5(True)),
-    Format("arrays of clips and maps (npy)", ("tats/metrics/sides.py", "tats/data/captions.py"), seed_array,
-           change_one("*.npy", mutate.npy), parse_arrays, read_arrays),
+    Format(
+        "arrays of clips and maps (npy)",
+        ("tats/metrics/sides.py", "tats/data/captions.py"),
+        seed_array,
+        change_one("*.npy", mutate.npy),
+        parse_arrays,
+        read_arrays,
+    ),
     Format("sounds (pickled arrays, npy)", ("tats/data/sound.py",), seed_stft, change_stft, parse_stft, read_stft),
-    Format("code shards (JSON, binary)", ("tats/data/codes.py",), seed_shards, change_shards, parse_shards, read_shards),
+    Format(
+        "code shards (JSON, binary)", ("tats/data/codes.py",), seed_shards, change_shards, parse_shards, read_shards
+    ),
     Format("codes of a run (npz, journal)", ("tats/codes_file.py",), seed_codes, change_codes, parse_zip, read_codes),
-    Format("statistics cache (npz)", ("tats/metrics/statistics_cache.py", "tats/metrics/statistics.py"), seed_cache,
-           change_one("*.npz", changed_npz), parse_zip, read_cache),
-    Format("index of videos (npz)", ("tats/data/index.py",), seed_index, change_one("*.npz", changed_npz), parse_zip,
-           read_index),
-]  # fmt: skip
+    Format(
+        "statistics cache (npz)",
+        ("tats/metrics/statistics_cache.py", "tats/metrics/statistics.py"),
+        seed_cache,
+        change_one("*.npz", changed_npz),
+        parse_zip,
+        read_cache,
+    ),
+    Format(
+        "index of videos (npz)",
+        ("tats/data/index.py",),
+        seed_index,
+        change_one("*.npz", changed_npz),
+        parse_zip,
+        read_index,
+    ),
+]

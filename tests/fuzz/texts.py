@@ -30,7 +30,18 @@ def changed_yaml(data: bytes, rng: random.Random) -> bytes:
     if way < 0.25:
         return mutate.text(data, rng)
     if way < 0.35:
-        tag = rng.choice(("!!python/object/apply:os.system [touch hit]", "!!python/name:os.system", "!!binary x", "!!set {a, b}", "!!timestamp 2001-01-01", "&a [*a]", "!foo bar", "<<: 1"))  # fmt: skip  # noqa: E501
+        tag = rng.choice(
+            (
+                "!!python/object/apply:os.system [touch hit]",
+                "!!python/name:os.system",
+                "!!binary x",
+                "!!set {a, b}",
+                "!!timestamp 2001-01-01",
+                "&a [*a]",
+                "!foo bar",
+                "<<: 1",
+            )
+        )
         return data + b"batch_size: " + tag.encode() + b"\n"
     if way < 0.37:
         grown = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
@@ -97,6 +108,66 @@ def read_captions(folder: Path) -> Any:
     return [text.encode("utf-8", "backslashreplace") for found in texts for text in found]
 
 
+def table() -> str:
+    """Texts of videos as a table."""
+    return 'file,caption\na/1.mp4,a red circle\n2.mp4,"two, with a comma"\nb/3.mp4,drei \u2603\n'
+
+
+def vocabulary() -> str:
+    """Byte pairs trained on two captions."""
+    from tats.gpt.vocabulary import train
+
+    return train(["a red circle moves", "a blue square moves"], 270).json
+
+
+def read_vocabulary(folder: Path) -> Any:
+    """The tokenizer, and a text through it."""
+    from tats.gpt import vocabulary
+
+    tokenizer = vocabulary.read_vocabulary(only(folder))
+    return tokenizer.decode(tokenizer.encode("a red circle \u2603 moves"))
+
+
+SCHEDULE = """\
+- from_frame: 0
+  label: red_circle
+- from_frame: 64
+  label: 3
+  cfg_scale: 2.5
+- from_frame: 128
+  text: "a circle turns"
+"""
+
+
+def parse_schedule(folder: Path) -> Any:
+    """The YAML itself, a list."""
+    import yaml
+
+    found = yaml.safe_load(only(folder).read_text(encoding="utf-8"))
+    if not isinstance(found, list):
+        raise ValueError("no list")
+    return found
+
+
+def read_schedule(folder: Path) -> Any:
+    """`--schedule FILE`."""
+    from tats.changes import read_schedule
+
+    return read_schedule(str(only(folder))).settings
+
+
+def read_sentences(folder: Path) -> Any:
+    """`--text FILE`."""
+    from tats.conditions import sentences
+
+    return sentences(str(only(folder)))
+
+
+def parse_text(folder: Path) -> Any:
+    """UTF-8."""
+    return only(folder).read_text(encoding="utf-8")
+
+
 def merges() -> str:
     """As many merges as the published vocabulary has, of made-up pairs."""
     from tats.gpt.bpe import MERGES, byte_letters
@@ -144,14 +215,76 @@ def read_manifest(folder: Path) -> Any:
 
 SETTINGS = ("tats/flags_line.py", "tats/flags_values.py", "tats/flags.py")
 FORMATS = [
-    Format("settings (YAML)", SETTINGS, seed_text("run.yaml", settings_text), change_one("*", changed_yaml), parse_yaml,
-           read_settings),
-    Format("captions (JSON)", ("tats/data/captions.py",), seed_text("captions.json", captions),
-           change_one("*", changed_json), parse_json, read_captions),
-    Format("captions of MUGEN (JSON)", ("tats/data/captions.py",), seed_text("captions.json", annotations),
-           change_one("*", changed_json), parse_json, read_captions),
-    Format("byte pairs (text)", ("tats/gpt/bpe.py",), seed_text("merges.txt", merges), change_one("*", mutate.text),
-           parse_merges, read_merges),
-    Format("manifest of samples (JSON)", ("tats/output.py",), seed_manifest, change_one("*.json", changed_json),
-           parse_json, read_manifest),
-]  # fmt: skip
+    Format(
+        "settings (YAML)",
+        SETTINGS,
+        seed_text("run.yaml", settings_text),
+        change_one("*", changed_yaml),
+        parse_yaml,
+        read_settings,
+    ),
+    Format(
+        "captions (JSON)",
+        ("tats/data/captions.py",),
+        seed_text("captions.json", captions),
+        change_one("*", changed_json),
+        parse_json,
+        read_captions,
+    ),
+    Format(
+        "captions of MUGEN (JSON)",
+        ("tats/data/captions.py",),
+        seed_text("captions.json", annotations),
+        change_one("*", changed_json),
+        parse_json,
+        read_captions,
+    ),
+    Format(
+        "captions (CSV)",
+        ("tats/data/captions.py",),
+        seed_text("captions.csv", table),
+        change_one("*", mutate.text),
+        parse_text,
+        read_captions,
+    ),
+    Format(
+        "byte pairs of captions (JSON)",
+        ("tats/gpt/vocabulary.py",),
+        seed_text("bpe.json", vocabulary),
+        change_one("*", changed_json),
+        parse_json,
+        read_vocabulary,
+    ),
+    Format(
+        "schedule (YAML)",
+        ("tats/changes.py",),
+        seed_text("schedule.yaml", lambda: SCHEDULE),
+        change_one("*", changed_yaml),
+        parse_schedule,
+        read_schedule,
+    ),
+    Format(
+        "sentences (text)",
+        ("tats/conditions.py",),
+        seed_text("texts.txt", lambda: "a red circle\nto the left\n"),
+        change_one("*", mutate.text),
+        parse_text,
+        read_sentences,
+    ),
+    Format(
+        "byte pairs (text)",
+        ("tats/gpt/bpe.py",),
+        seed_text("merges.txt", merges),
+        change_one("*", mutate.text),
+        parse_merges,
+        read_merges,
+    ),
+    Format(
+        "manifest of samples (JSON)",
+        ("tats/output.py",),
+        seed_manifest,
+        change_one("*.json", changed_json),
+        parse_json,
+        read_manifest,
+    ),
+]

@@ -2,12 +2,13 @@
 
 import importlib.util
 import secrets
+from collections.abc import Mapping
 from pathlib import Path
 
 from pytorch_lightning.loggers import Logger
+from pytorch_lightning.utilities.rank_zero import rank_zero_only
 
 from tats.flags import UserError
-from tats.launched import first
 
 
 def wandb_loggers(project: str | None, folder: Path) -> list[Logger]:
@@ -28,8 +29,15 @@ def wandb_loggers(project: str | None, folder: Path) -> list[Logger]:
 
     path = folder / "wandb.txt"
     number = path.read_text(encoding="ascii").strip() if path.exists() else secrets.token_hex(4)
-    if first():
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(number + "\n", encoding="ascii")
+
+    class Numbered(WandbLogger):
+        """Writes its number down with the first line of the log: before, the folder is not there in all processes."""
+
+        @rank_zero_only
+        def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+            if not path.exists():
+                path.write_text(number + "\n", encoding="ascii")
+            super().log_metrics(metrics, step)
+
     name = f"{folder.parent.name}/{folder.name}"
-    return [WandbLogger(project=project, name=name, id=number, save_dir=folder, resume="allow")]
+    return [Numbered(project=project, name=name, id=number, save_dir=folder, resume="allow")]

@@ -129,6 +129,7 @@ def test_zip_members_with_names_that_lead_elsewhere(tmp_path, name, wrong):
         SafeZip(tmp_path / "a.zip")
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_zip_members_that_are_links_devices_encrypted_doubled_or_packed_otherwise(tmp_path):
     path = tmp_path / "a.zip"
 

@@ -22,11 +22,12 @@ def main() -> None:
     sounds = checkpoint.load_sound_vqgan(args.gpt_ckpt, args.stft_vqgan_ckpt, device)
     heard = listening.listen(args, gpt.config, vqgan, sounds)
     args = replace(args, output=args.output.filled(2048 if args.audio is None else 1, heard.fps))
-    wanted = listening.with_classes(conditions.conditions_of(gpt.config, args.output), args, gpt.config, heard)
+    wanted = conditions.conditions_of(gpt.config, args.output, vqgan, heard.total, by_window=args.audio is not None)
+    wanted = listening.with_classes(wanted, args, gpt.config, heard)
     videos = sampling.videos_of(gpt.config, args, wanted)
     context = listening.context_of(args, gpt.config)
-    models = {"gpt": gpt, "vqgan": vqgan, "stft_vqgan": sounds}
-    store = sampling.open_store(args, models, wanted, None, length=heard.total, context=context, **heard.settings)
+    settings = {"length": heard.total, "context": context, **heard.settings}
+    store = sampling.open_store(args, {"gpt": gpt, "vqgan": vqgan, "stft_vqgan": sounds}, wanted, None, **settings)
 
     def make(batch, known, start):
         more = {"seeds": [video.seed for video in batch], "sound": heard.codes(batch), **wanted.of(batch)}

@@ -18,7 +18,7 @@ from tats.gpt.sample_config import KINDS, OutputConfig
 from tats.media import FILMS, Sound, VideoWriter
 from tats.video import grid, to_frames
 
-Heard = Callable[[Video], tuple[float, Sound]]  # frames per second of a video, and its sound
+Heard = Callable[[Video], tuple[float, Sound | None]]  # frames per second of a video, and its sound if it has one
 Mark = Callable[[Tensor, int], Tensor]  # frames uint8 [B, n, H, W, C], number of the first of them -> the same
 
 

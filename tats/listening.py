@@ -9,11 +9,13 @@ import hashlib
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from tats.codes_file import Video
@@ -21,7 +23,7 @@ from tats.conditions import Conditions
 from tats.data.config import DataConfig
 from tats.data.loader import Clips
 from tats.data.sound import SoundVideos, sound_pictures
-from tats.data.spectrogram import RATE, spectrogram
+from tats.data.spectrogram import RATE, SIZE, spectrogram
 from tats.films import folder_of
 from tats.flags import UserError
 from tats.gpt.config import GPTConfig
@@ -30,7 +32,7 @@ from tats.media import AAC_RATES, Sound, VideoWriter
 from tats.output import video_name
 from tats.reader import ReadError, frame_times, scan
 from tats.sampling import say
-from tats.sound import native_rate, sound_of, sound_pieces
+from tats.sound import NoSound, native_rate, sound_of, sound_pieces
 from tats.video import to_frames
 from tats.vqgan.model import VQGAN
 
@@ -65,8 +67,9 @@ class Division:
         t = sounds.config.downsample[0]
         if sounds.config.image_channels != 1:
             raise UserError("--stft_vqgan_ckpt does not go with --gpt_ckpt: it is a VQGAN of pictures, not of sounds")
-        one = torch.zeros(1, 1, t, 64, 16, device=next(sounds.parameters()).device)
-        per_frame = sounds.encode(one).numel()  # codes of one latent frame of sound
+        with torch.inference_mode():
+            one = torch.zeros(1, 1, t, *SIZE, device=next(sounds.parameters()).device)
+            per_frame = sounds.encode(one).numel()  # codes of one latent frame of sound
         pictures = -(-part.n_cond // per_frame) * t  # released files tell this up to one token
         shown = gpt.latent_shape[0] * vqgan.config.downsample[0]
         if sounds.n_codes != part.values or pictures % shown:
@@ -90,8 +93,8 @@ class Listened(Protocol):
         """The condition of some videos: int64 [B or 1, t, h, w], or [B or 1, n, t, h, w] window by window."""
         ...
 
-    def heard(self, video: Video) -> tuple[float, Sound]:
-        """Frames per second of a video, and its sound."""
+    def heard(self, video: Video) -> tuple[float, Sound | None]:
+        """Frames per second of a video, and its sound if it has one."""
         ...
 
     def entry(self, video: Video) -> dict[str, Any]:
@@ -109,7 +112,8 @@ class SoundFile:
         UserError: the file has no sound or can't be read, or --frames does not come out even.
         """
         self.path = Path(str(args.audio)).expanduser()
-        self.fps = args.output.fps or own_rate(self.path) or FPS
+        own = own_rate(self.path)
+        self.fps = args.output.fps or (FPS if own is None else own / division.every)
         seconds = sum(map(len, sound_pieces(self.path, RATE))) / RATE
         if not seconds:
             raise UserError(f"--audio {self.path} holds no sound at all")
@@ -145,10 +149,9 @@ class SoundFile:
         """See `Listened`."""
         return self._codes
 
-    def heard(self, video: Video) -> tuple[float, Sound]:
+    def heard(self, video: Video) -> tuple[float, Sound | None]:
         """See `Listened`."""
-        rate = rate_for(self.path)
-        return self.fps, (sound_pieces(self.path, rate, 0, self.seconds), rate)
+        return self.fps, cut(self.path, 0.0, self.seconds)
 
     def entry(self, video: Video) -> dict[str, Any]:
         """See `Listened`."""
@@ -186,7 +189,7 @@ class SoundClips:
     def _rate(self, video: Video) -> float:
         """Frames per second of the clip, as its file says."""
         number, _ = self._window(video)
-        return scan(self.source.path(number)).fps / self.every
+        return film_times(self.source.path(number))[1] / self.every
 
     @torch.inference_mode()
     def codes(self, videos: Sequence[Video]) -> Tensor:
@@ -194,15 +197,13 @@ class SoundClips:
         clips = torch.stack([self.source.hear(*self._window(video)) for video in videos])  # [B, 1, n, 64, 16]
         return self.sounds.encode(clips.to(next(self.sounds.parameters()).device))
 
-    def heard(self, video: Video) -> tuple[float, Sound]:
+    def heard(self, video: Video) -> tuple[float, Sound | None]:
         """See `Listened`."""
         number, start = self._window(video)
         path = self.source.path(number)
-        times = frame_times(path)
-        fps, sound = self._asked or self._rate(video), sound_of(path)
-        rate = rate_for(sound)
-        seconds = float(times[start + self.source.span] - times[start])
-        return fps, (sound_pieces(sound, rate, float(times[start]), seconds), rate)
+        times, _ = film_times(path)
+        begin, end = float(times[start]), float(times[start + self.source.span])
+        return self._asked or self._rate(video), cut(sound_of(path), begin, end - begin)
 
     def entry(self, video: Video) -> dict[str, Any]:
         """See `Listened`."""
@@ -291,7 +292,18 @@ def own_rate(path: Path) -> float | None:
     return timeline.fps if timeline.n_frames > 1 else None
 
 
-def rate_for(path: Path) -> int:
-    """The rate at which the sound of a file is written: its own where AAC has it."""
-    rate = native_rate(path)
-    return rate if rate in AAC_RATES else 48000
+@cache
+def film_times(path: Path) -> tuple[NDArray[np.float64], float]:
+    """When the frames of a video file are shown, as `tats.reader.frame_times`, and its frames per second."""
+    return frame_times(path), scan(path).fps
+
+
+def cut(path: Path, begin: float, seconds: float) -> Sound | None:
+    """A part of the sound of a file at its own rate, or near it where AAC has no such rate; None of one without sound,
+    whose spectrogram came from elsewhere."""
+    try:
+        rate = native_rate(path)
+    except NoSound:
+        return None
+    rate = rate if rate in AAC_RATES else 48000
+    return sound_pieces(path, rate, begin, seconds), rate

@@ -19,6 +19,7 @@ from tats.data.shapes_config import ShapesConfig
 from tats.data.sound import sound_pictures
 from tats.flags import UserError
 from tats.gpt.api import sample_codes, sample_long_codes
+from tats.gpt.course import Change
 from tats.media import read_frames, write_video
 from tats.reader import read_clip, scan
 from tats.sound import read_sound
@@ -220,6 +221,20 @@ def test_classes_of_the_clips_go_with_their_sounds(models, shapes, tmp_path):
         listen(models, tmp_path / "b", "--data_path", shapes, gpt=tmp_path / "nameless")
 
 
+def test_codes_of_every_window_are_the_slices_they_were_cut_from(models):
+    gpt, _ = tats_models(models)
+    codes = torch.randint(11, (2, 13, 2, 1), generator=torch.Generator().manual_seed(0))
+    windows = torch.stack([codes[:, [min(n + k, 12) for k in range(4)]] for n in range(13)], 1)  # [2, 13, 4, 2, 1]
+    for frames, context in ((9, 3), (9, 1), (3, 2)):
+        given = {"seeds": [3, 4], "top_k": 1}
+        cut = list(sample_long_codes(gpt, frames, context, sound=codes, **given))
+        whole = list(sample_long_codes(gpt, frames, context, sound=windows, **given))
+        assert all(torch.equal(one, other) for one, other in zip(cut, whole, strict=True))
+    with pytest.raises(UserError, match="stays the same on the way"):
+        changes = [Change(2, sound=windows)]
+        list(sample_long_codes(gpt, 9, 3, sound=windows.clone(), schedule=changes, seeds=[3, 4]))
+
+
 @pytest.mark.parametrize("flags, words", [
     (["--stft_vqgan_ckpt", ""], "--stft_vqgan_ckpt is needed"),
     (["--stft_vqgan_ckpt", "{models}/vqgan"], "--stft_vqgan_ckpt does not go with --gpt_ckpt"),
@@ -287,6 +302,12 @@ def test_big_buck_bunny_goes_from_preparation_to_a_model(bunny):
     assert codes.shape == (1, *sounds.latent_shape) == (1, 4, 4, 1) and sounds.config.of_sounds
     assert gpt.config.part("stft").n_cond == codes.numel() and gpt.config.code_offset == 16
     assert sample_codes(gpt, sound=codes, top_k=1).shape == (1, 4, 2, 2)
+
+
+def test_another_vqgan_of_sounds_is_refused(bunny, models, tmp_path):
+    given = [*bunny_flags(bunny)[:-1], models / "stft"]
+    with pytest.raises(UserError, match="another VQGAN"):
+        run("sample_audio_cond.py", *given, "--save", tmp_path, "--device", "cpu", "--audio", "x.wav")
 
 
 def test_big_buck_bunny_sounds_in_the_film_as_in_its_source(bunny, real_films, tmp_path):

@@ -125,6 +125,24 @@ def test_stereo_is_mixed_down_and_long_sound_is_cut(tmp_path, frames):
     assert np.abs(back[4800:43200] - tone[4800:43200]).max() < 0.05
 
 
+@pytest.mark.parametrize("shape", [(48000,), (48000, 2)])
+def test_sound_and_pictures_in_pieces_are_those_at_once(tmp_path, frames, shape):
+    time = np.arange(48000) / 16000
+    sound = np.broadcast_to((0.5 * np.sin(700 * time * time)).reshape(-1, *(1,) * (len(shape) - 1)), shape)
+    write_video(tmp_path / "whole.mp4", frames, 20, sound=(sound, 16000))
+    pieces = iter(np.split(sound, [1, 5, 700, 20000, 20000, 31000]))
+    write_video(tmp_path / "pieces.mp4", iter(np.split(frames, [1, 7])), 20, sound=(pieces, 16000))
+    assert np.array_equal(read_sound(tmp_path / "pieces.mp4", 16000), read_sound(tmp_path / "whole.mp4", 16000))
+    assert len(list(pieces)) > 0  # one second was taken, the rest was not asked for
+
+
+def test_a_film_longer_than_its_sound_falls_silent(tmp_path, frames):
+    write_video(tmp_path / "a.mp4", frames, 20, sound=(iter([np.full(4000, 0.25)]), 16000))
+    back = read_sound(tmp_path / "a.mp4", 16000)
+    assert len(read_frames(tmp_path / "a.mp4")) == len(frames)
+    assert np.abs(back[500:3500] - 0.25).max() < 0.05 and 4000 <= len(back) < 4000 + 2 * 1024
+
+
 def test_wav_is_read_as_well(tmp_path):
     import wave
 

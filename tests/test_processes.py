@@ -34,13 +34,14 @@ def compare(found: dict, expected: dict) -> None:
 
 
 @pytest.mark.parametrize("kind", ["vqgan", "gpt"])
-def test_batches_that_are_accumulated_train_like_one(tmp_path, kind):
+def test_a_run_goes_on_in_the_middle_of_an_epoch_with_batches_that_are_accumulated(tmp_path, kind):
+    """From the start, only the transformer would: a codebook starts from the first batch, not from the first step."""
     alone, _ = trained(tmp_path / "1", kind, (1, STEPS))
-    process_parts.run(
-        2, process_parts.train, kind, str(tmp_path / "2"), 1, STEPS, {"accumulate_grad_batches": 3}, {}, folder=tmp_path
-    )
-    last = tmp_path / "2" / "version_0" / "checkpoints" / "last.ckpt"
-    compare(torch.load(last, weights_only=True), alone)
+    root = tmp_path / "2"
+    trained(root, kind, (1, 3))
+    args = (kind, str(root), 1, STEPS, {"accumulate_grad_batches": 3}, {})
+    process_parts.run(2, process_parts.train, *args, folder=tmp_path / "accumulated")
+    compare(torch.load(root / "version_0" / "checkpoints" / "last.ckpt", weights_only=True), alone)
 
 
 @pytest.mark.parametrize("kind", ["vqgan", "sync", "gpt"])

@@ -28,8 +28,9 @@ from tats.flags import UserError  # noqa: E402
 def run(config: ConditionsConfig) -> Ledger:
     """Run what is missing of the recipes that are asked for."""
     out = Path(config.out)
-    if not Path(config.vqgan).exists():
-        raise UserError(f"--vqgan {config.vqgan}: no such file; `make demo` trains it")
+    for flag, path in (("vqgan", config.vqgan), ("gpt", config.gpt)):
+        if not Path(path).exists():
+            raise UserError(f"--{flag} {path}: no such file; `make demo` trains it")
     out.mkdir(parents=True, exist_ok=True)
     ledger, steps = Ledger(out), listed(config, RECIPES)
     for recipe in config.recipes:

@@ -73,11 +73,8 @@ def made(config: ConditionsConfig, vqgan: VQGAN, name: str) -> tuple[Frames, lis
 
 def bits(config: ConditionsConfig, name: str) -> list[float]:
     """Bits per code of a model behind the true conditions and behind those of other videos."""
-    found = []
-    for which in ("true", "others"):
-        result = json.loads((Path(config.out) / f"{name}_nll" / f"{which}.json").read_text(encoding="utf-8"))
-        found.append(float(result["bits_per_code"]))
-    return found
+    result = json.loads((Path(config.out) / f"{name}_nll" / "nll.json").read_text(encoding="utf-8"))
+    return [float(result["bits_per_code"]), float(result["shuffled"]["bits_per_code"])]
 
 
 Row = dict[str, Any]

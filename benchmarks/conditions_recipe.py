@@ -1,7 +1,8 @@
 """The recipes for conditions on the embedded dataset: sentences, sounds, classes with guidance; their commands, and
 which of them run side by side.
 
-All three stand on the VQGAN of the demo. A caption says in which direction the first step of a video goes, so clips
+All three stand on the VQGAN of the demo, and their transformers start from its transformer, which knows how things move
+and learns what is said about them. A caption says in which direction the first step of a video goes, so clips
 begin where videos begin: videos of 16 frames, each of them one clip.
 """
 
@@ -26,6 +27,7 @@ class ConditionsConfig:
     size: str = arg("full", "full: at most 25 minutes a recipe on 2 cores; tiny: a try", ["full", "tiny"])
     only: list[str] | None = arg(None, "some of the recipes (none: all)", [*RECIPES])
     vqgan: str = arg(f"runs/demo/vqgan{CHECKPOINT}", "the VQGAN, as `make demo` leaves it")
+    gpt: str = arg(f"runs/demo/gpt{CHECKPOINT}", "the transformer that training starts from, likewise")
     out: str = arg("runs/conditions", "folder of everything: data, codes, runs, samples")
     stored: bool = arg(False, "run nothing: judge the videos that are there and store the numbers")
     only_print: bool = arg(False, "print the commands and stop")
@@ -50,21 +52,19 @@ class Size:
     sound_vqgan_steps: int
     sound_steps: int
     label_steps: int
-    model: str
 
 
 SIZES = {
-    "full": Size(12000, 240, 4200, 500, 4500, 4500, "--n_layer 4 --n_head 4 --n_embd 128"),
-    "tiny": Size(96, 24, 20, 20, 20, 20, "--n_layer 2 --n_head 2 --n_embd 32"),
+    "full": Size(12000, 240, 3600, 1200, 3600, 2400),
+    "tiny": Size(96, 24, 20, 20, 20, 20),
 }
 TRAIN = """--block_size 0 --batch_size 16 --num_workers 0 --lr 0.002 --lr_schedule cosine --warmup_steps 100
-    --optimizer muon --start_codes codebook --start_positions grid --gradient_clip_val 1 --precision bf16
-    --limit_val_batches 4 --log_every_n_steps 20"""
-SOUND_VQGAN = """--stft_data --sequence_length 8 --batch_size 8 --num_workers 0 --keep_gb 1 --n_hiddens 4
-    --embedding_dim 8 --n_codes 128 --downsample 4 16 16 --norm_type batch --restart_thres 0.1 --image_gan_weight 0
+    --optimizer muon --gradient_clip_val 1 --precision bf16 --limit_val_batches 4 --log_every_n_steps 20"""
+SOUND_VQGAN = """--stft_data --sequence_length 8 --batch_size 8 --num_workers 0 --n_hiddens 4 --embedding_dim 8
+    --n_codes 128 --downsample 1 32 16 --norm_type batch --restart_thres 0.1 --image_gan_weight 0
     --video_gan_weight 0 --l1_weight 4 --mse_weight 30 --lr 0.006 --adam_betas 0.9 0.99 --lr_schedule cosine
-    --warmup_steps 20 --vq_start_step 100 --codebook_start kmeans --gradient_clip_val 1 --precision bf16 --channels_last
-    --log_images_every 0 --log_videos_every 0 --log_every_n_steps 10 --limit_val_batches 4"""
+    --warmup_steps 50 --codebook_start kmeans --gradient_clip_val 1 --precision bf16
+    --channels_last --log_images_every 0 --log_videos_every 0 --log_every_n_steps 10 --limit_val_batches 4"""
 DRAW = {  # where everything is said, chance is left less
     "text": "--seed 0 --top_k 0 --top_p 0.3 --top_p_init 0.9",
     "sound": "--seed 0 --top_k 0 --top_p 0.3 --top_p_init 0.9",
@@ -107,11 +107,12 @@ def text(config: ConditionsConfig) -> list[Stage]:
 
 def sound(config: ConditionsConfig) -> list[Stage]:
     """By sound: spectrograms, their VQGAN, the transformer."""
-    size, out = SIZES[config.size], config.out
+    size, out, steps = SIZES[config.size], config.out, SIZES[config.size].sound_vqgan_steps
     spectrograms = Step("sounds", "make spectrograms of the sound", f"""tats prepare --stft --data_path {out}/data
         --out {out}/sounds""", ("data",))  # fmt: skip
     vqgan = Step("sound_vqgan", "train the VQGAN of sounds", f"""python train_vqgan.py --data_path {out}/sounds
-        --default_root_dir {out}/sound_vqgan {SOUND_VQGAN} --max_steps {size.sound_vqgan_steps}""",
+        --default_root_dir {out}/sound_vqgan {SOUND_VQGAN} --vq_start_step {steps // 4}
+        --max_steps {steps}""",
         ("sounds",))  # fmt: skip
     stft = f"{out}/sound_vqgan{CHECKPOINT}"
     both = Step("sound_codes", "turn videos and sounds into codes", f"""tats tokenize --vqgan_ckpt {config.vqgan}
@@ -130,7 +131,7 @@ def sound(config: ConditionsConfig) -> list[Stage]:
     return [
         [[spectrograms, vqgan, both]],
         [[train]],
-        [[samples[0], *_nll(config, "sound", "sound_codes")], samples[1:]],
+        [[samples[0], *_nll(config, "sound", "sound_codes", f"--stft_vqgan_ckpt {stft}")], samples[1:]],
     ]
 
 
@@ -149,7 +150,7 @@ def _name(model: str, scale: float) -> str:
 def _train(config: ConditionsConfig, name: str, title: str, folder: str, key: str, steps: int, more: str = "") -> Step:
     """Training of a transformer on a folder of codes."""
     return Step(name, title, f"""python train_transformer.py --vtokens --data_path {config.out}/{folder}
-        --vqvae {config.vqgan} --cond_stage_key {key} {more} --cond_dropout {DROPPED} {SIZES[config.size].model} {TRAIN}
+        --vqvae {config.vqgan} --init_from {config.gpt} --cond_stage_key {key} {more} --cond_dropout {DROPPED} {TRAIN}
         --default_root_dir {config.out}/{name} --max_steps {steps}""", (folder,))  # fmt: skip
 
 
@@ -162,12 +163,14 @@ def _sample(config: ConditionsConfig, model: str, scale: float, more: str, reads
         --save_arrays {draw}""", (model, *reads))  # fmt: skip
 
 
-def _nll(config: ConditionsConfig, model: str, folder: str) -> list[Step]:
+def _nll(config: ConditionsConfig, model: str, folder: str, more: str = "") -> list[Step]:
     """Bits per code of the test clips under a model, behind their own condition and behind another's."""
     return [
-        Step(f"{model}_nll", f"bits per code of the {model} model", f"""tats evaluate --nll
-            --gpt_ckpt {config.out}/{model}{CHECKPOINT} --data_path {config.out}/{folder} --vtokens
-            --out {config.out}/{model}_nll""", (model, folder))
+        Step(f"{model}_nll", f"bits per code of the {model} model", f"""tats evaluate --nll --nll_shuffled
+            --gpt_ckpt {config.out}/{model}{CHECKPOINT} --vqgan_ckpt {config.vqgan} {more} --vtokens
+            --data_path {config.out}/{folder} --batch_size 60 --num_workers 0
+            --out {config.out}/{model}_nll/nll.json""",
+            (model, folder))
     ]  # fmt: skip
 
 

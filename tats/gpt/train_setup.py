@@ -89,7 +89,8 @@ def start(config: GPTConfig, training: GPTTrainConfig, vqgan: VQGAN | None, seed
     """A new transformer, or one with the weights of another (--init_from: one of ours or a released checkpoint).
 
     The architecture of the other counts. Where its condition has another vocabulary, the ids of codes keep their
-    weights, and so do parts of the condition that both have; ids that are new (the empty one, say) start anew. Which
+    weights, and so do parts of the condition that both have; ids that are new (the empty one, say) start anew. Where it
+    is longer or shorter, positions keep the weights of the code that they predict, and those in front start anew. Which
     frames a window holds and which codes are anchors may differ: no weight depends on it, so coarse and between models
     can start from one that continues videos. Raises UserError where codes or windows differ.
     """
@@ -103,9 +104,15 @@ def start(config: GPTConfig, training: GPTTrainConfig, vqgan: VQGAN | None, seed
         return gpt
     other = checkpoint.load_transformer(init_from)
     theirs = other.config
-    same = ("n_codes", "block_size", "places_shape")
+    same = ("n_codes", "places_shape") if theirs.n_cond != config.n_cond else ("n_codes", "block_size", "places_shape")
     wrong = [f"{name} {getattr(theirs, name)} instead of {getattr(config, name)}" for name in same
              if getattr(theirs, name) != getattr(config, name)]  # fmt: skip
+    window, wanted = (
+        theirs.block_size - theirs.n_cond,
+        config.block_size - config.n_cond,
+    )  # positions behind a condition
+    if not wrong and window != wanted:
+        wrong = [f"{window} positions behind its condition instead of {wanted}"]
     if wrong:
         raise UserError(f"--init_from {init_from} does not fit these data and flags: it has {', '.join(wrong)}")
     gpt = GPT(replace(config, n_layer=theirs.n_layer, n_head=theirs.n_head, n_embd=theirs.n_embd))
@@ -119,6 +126,9 @@ def start(config: GPTConfig, training: GPTTrainConfig, vqgan: VQGAN | None, seed
                     there = weights[name][known.first_id : known.first_id + known.values]
                     rows[part.first_id : part.first_id + part.values] = there
             weights[name] = rows
+    if theirs.n_cond != config.n_cond:
+        behind = weights["pos_emb"][:, theirs.n_cond - 1 :]  # of codes: the last of the condition predicts the first
+        weights["pos_emb"] = torch.cat([own["pos_emb"][:, : config.n_cond - 1], behind], 1)
     gpt.load_state_dict(weights)
     return gpt
 

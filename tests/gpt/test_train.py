@@ -161,6 +161,20 @@ def test_weights_can_start_from_another_transformer_with_other_classes(tmp_path)
         start(dataclasses.replace(config, n_codes=99), GPTTrainConfig(init_from=str(tmp_path / "gpt")), None, 0)
 
 
+def test_a_longer_condition_can_be_learned_from_a_transformer_with_a_shorter_one(tmp_path):
+    other = GPT(SMALL.fitted((2, 2, 2), 10, [("label", 1, 2)]))
+    torch.nn.init.normal_(other.pos_emb)
+    checkpoint.save(other, tmp_path / "gpt")
+    flags = GPTTrainConfig(init_from=str(tmp_path / "gpt"))
+    both, sound = (dataclasses.replace(SMALL, cond_stage_key=key) for key in ("label+stft", "stft"))
+    gpt = start(both.fitted((2, 2, 2), 10, [("label", 1, 2), ("stft", 4, 6)]), flags, None, 0)
+    assert torch.equal(gpt.pos_emb[:, 4:], other.pos_emb) and not gpt.pos_emb[:, :4].any()
+    assert torch.equal(gpt.tok_emb.weight[8:], other.tok_emb.weight[2:])
+    assert torch.equal(gpt.tok_emb.weight[:2], other.tok_emb.weight[:2])
+    with pytest.raises(UserError, match="it has 7 positions behind its condition instead of 11"):
+        start(sound.fitted((3, 2, 2), 10, [("stft", 4, 6)]), flags, None, 0)
+
+
 def test_checkpoints_hold_what_a_loader_needs(tmp_path):
     gpt = GPT(SMALL.fitted((2, 2, 2), 10, [("label", 1, 2)], label_names=["a", "b"]))
     module = GPTTraining(gpt, GPTTrainConfig(), 1e-3, extra={"vqgan": "abc"})

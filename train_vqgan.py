@@ -38,18 +38,11 @@ def main() -> None:
     rate, factors = vqgan_rate(args.training.lr, args.data.batch_size, trainer.accumulate, processes)
     model = model_config(args.model, args.data, args.training)
     module = VQGANTraining(
-        model,
-        args.training,
-        lr=rate,
-        accumulate=trainer.accumulate,
-        clip=trainer.gradient_clip_val,
-        clip_by=trainer.gradient_clip_algorithm,
-        total_updates=trainer.max_steps if trainer.max_steps > 0 else None,
-        sync_batchnorm=trainer.sync_batchnorm,
-        seed=trainer.seed,
-        lpips=perceptual(args.training),
+        model, args.training, lr=rate, accumulate=trainer.accumulate, clip=trainer.gradient_clip_val,
+        clip_by=trainer.gradient_clip_algorithm, total_updates=trainer.max_steps if trainer.max_steps > 0 else None,
+        sync_batchnorm=trainer.sync_batchnorm, seed=trainer.seed, lpips=perceptual(args.training),
         vqgan=start(args.training, model),
-    )
+    )  # fmt: skip
     data = VideoData(args.data, seed=trainer.seed, sounds_alone=args.data.stft_data)
     say(effective_batch(args.data.batch_size, trainer.accumulate, processes) + "\n" + factors)
     more = {"settings": args, "callbacks": metrics_callback.vqgan_scores(args.score, args.data, trainer.seed)}

@@ -105,6 +105,12 @@ def test_codes_of_a_data_set_are_made_in_parts_that_any_number_of_processes_fini
     assert described(read_index(again)) == described(index) and not (again / "parts").exists()
 
 
+def test_judges_say_that_one_of_them_has_ended(tmp_path):
+    codes = process_parts.finish(process_parts.start(2, process_parts.leave_early, str(tmp_path), folder=tmp_path))
+    assert codes == [0, 3], (tmp_path / "error_0.txt").read_text()
+    assert "one of the 2 processes has ended" in (tmp_path / "said.txt").read_text()
+
+
 def test_what_launchers_say():
     torchrun = {"RANK": "5", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "LOCAL_WORLD_SIZE": "4"}
     assert launched(torchrun) == Launched(5, 8, 1, 4, "torchrun") and launched(torchrun).machines == 2

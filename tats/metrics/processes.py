@@ -9,6 +9,7 @@ Nothing is padded and nothing is judged twice, so that results do not depend on 
 
 import itertools
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -41,7 +42,8 @@ class World:
         """The sum over all processes of tensors of one shape; on the CPU."""
         total = tensor.detach().to(_device(self), copy=True)
         if self.size > 1:
-            dist.all_reduce(total)
+            with _all_alive(self):
+                dist.all_reduce(total)
         return total.cpu()
 
     def gather(self, tensor: Tensor) -> Tensor:
@@ -50,11 +52,13 @@ class World:
             return tensor.detach().cpu()
         sent = tensor.detach().to(_device(self)).contiguous()
         counts = [torch.zeros(1, dtype=torch.int64, device=sent.device) for _ in range(self.size)]
-        dist.all_gather(counts, torch.tensor([len(sent)], device=sent.device))
+        with _all_alive(self):
+            dist.all_gather(counts, torch.tensor([len(sent)], device=sent.device))
         longest = max(int(count) for count in counts)
         padded = torch.cat([sent, sent.new_zeros(longest - len(sent), *sent.shape[1:])])
         received = [torch.empty_like(padded) for _ in range(self.size)]
-        dist.all_gather(received, padded)
+        with _all_alive(self):
+            dist.all_gather(received, padded)
         return torch.cat([rows[: int(count)].cpu() for rows, count in zip(received, counts)])
 
     def agree(self, failure: str | None) -> None:
@@ -79,6 +83,20 @@ def current() -> World:
     if dist.is_available() and dist.is_initialized():
         return World(dist.get_rank(), dist.get_world_size())
     return ALONE
+
+
+@contextmanager
+def _all_alive(world: World) -> Iterator[None]:
+    """Raise UserError where processes wait for one that has ended."""
+    try:
+        yield
+    except RuntimeError as error:
+        if "onnection" not in str(error) and "imed out" not in str(error):  # gloo's words, with any capitals
+            raise
+        raise UserError(
+            f"one of the {world.size} processes has ended, so that nothing can be put together; its output says why. "
+            "The same command begins again, and takes stored statistics of real clips from where they are"
+        ) from error
 
 
 def _device(world: World) -> torch.device:

@@ -46,8 +46,12 @@ def blocks(page):
     return re.findall(r"^```(\w*)\n(.*?)^```", page.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL)
 
 
-def behind_torchrun(words):
-    """What torchrun starts: python SCRIPT.py ..., or tats VERB ..."""
+def behind_launcher(words):
+    """What torchrun or srun starts: python SCRIPT.py ..., or tats VERB ..."""
+    if words[:1] == ["srun"]:
+        return words[next(place for place, word in enumerate(words) if word in ("python", "tats")) :]
+    if words[:1] != ["torchrun"]:
+        return words
     at = next(place for place, word in enumerate(words) if word.endswith(".py") or word == "-m")
     return ["python", *words[at:]] if words[at] != "-m" else words[at + 1 :]
 
@@ -61,7 +65,7 @@ def commands(page):
                     words = shlex.split(part.removeprefix("$ "), comments=True)
                     while words and re.fullmatch(r"\w+=\S*", words[0]):
                         words = words[1:]  # VARIABLE=value command
-                    words = words if words[:1] != ["torchrun"] else behind_torchrun(words)
+                    words = behind_launcher(words)
                     if words and "..." not in words:  # "sample_short.py ... --seed 1" is no whole command
                         yield words
 

@@ -34,9 +34,11 @@ def open_film(path: str | Path) -> Any:
         if container.duration is not None:
             limits.check_seconds(container.duration / av.time_base)
         for stream in container.streams.video:
+            if stream.codec_context is None:
+                raise OSError(None, "its pictures are in a form that no decoder knows")
             limits.check_picture(stream.codec_context.width, stream.codec_context.height)
             stream.codec_context.options = {"max_pixels": str(limits.limit("max_pixels"))}
-    except limits.TooLarge:
+    except (limits.TooLarge, OSError):
         container.close()
         raise
     return container

@@ -92,7 +92,9 @@ def one(form: Format, number: int, seeds: Path, lines: set[tuple[str, int]] | No
     """Make an input, read it, say how that went."""
     with tempfile.TemporaryDirectory(prefix="tats-fuzz-") as name:
         folder = Path(name) / "input"
-        make(form, number, seeds, folder)
+        how, said = judge(lambda: make(form, number, seeds, folder))
+        if how != "read":  # a mistake of the fuzzer, which must not pass for one of a reader
+            return {"how": "unmade", "said": said, "parsed": False, "grown": 0}
         got_in = parsed(form, folder)
         forget_peak()
         before = peak()

@@ -76,8 +76,17 @@ def number(made: bytearray, at: int, rng: random.Random) -> None:
     """Write a number at the border of some type over the bytes at `at`."""
     size = rng.choice((1, 2, 4, 4, 4, 8))
     value = rng.choice(BORDERS) + rng.choice((0, 0, 0, 1, -1))
-    data = (value % (1 << 8 * size)).to_bytes(size, rng.choice(("big", "little")))
-    made[at : at + size] = data[: max(len(made) - at, 0)]
+    size = min(size, len(made) - at)
+    made[at : at + size] = (value % (1 << 8 * size)).to_bytes(size, rng.choice(("big", "little")))
+
+
+def numbers(data: bytes, rng: random.Random) -> bytes:
+    """Some numbers are others; the length stays."""
+    made = bytearray(data)
+    for _ in range(rng.choice((1, 2, 8))):
+        if made:
+            number(made, rng.randrange(len(made)), rng)
+    return bytes(made)
 
 
 def text(data: bytes, rng: random.Random) -> bytes:
@@ -187,7 +196,7 @@ def npy(data: bytes, rng: random.Random) -> bytes:
     elif way == 3:
         head["fortran_order"] = rng.choice((True, False, "no", 2))
     else:
-        body = flipped(body, rng)
+        body = flipped(body, rng) if rng.random() < 0.2 else numbers(body, rng)
     said = (repr(head) + " " * 16).encode()
     return data[:8] + struct.pack("<H", len(said)) + said + body
 
@@ -231,6 +240,11 @@ def _zip(members: list[tuple[str, int, bytes]], rng: random.Random) -> bytes:
                 about.external_attr = rng.choice((0o120777, 0o010644, 0o060644)) << 16
             file.writestr(about, content)
     return made.getvalue()
+
+
+def behind(first: int, change: Bytes) -> Bytes:
+    """As `change`, but the first bytes of the file stay, by which its form is known."""
+    return lambda data, rng: data[:first] + change(data[first:], rng)
 
 
 def headers(share: float) -> Bytes:

@@ -228,7 +228,7 @@ def _film(suffix: str) -> Format:
 
 
 def _animation(suffix: str) -> Format:
-    change = changed_png if suffix in ("apng", "png") else mutate.headers(0.3)
+    change = changed_png if suffix == "apng" else mutate.behind(30 if suffix == "webp" else 0, mutate.headers(0.3))
     return Format(
         f"animation ({suffix})",
         ("tats/media.py",),

@@ -31,7 +31,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from fuzz.all import FORMATS  # noqa: E402
 
 FINE = ("read", "refused")
-WRONG = ("hang", "crash", "traceback", "memory")
+WRONG = ("hang", "crash", "traceback", "memory", "unmade")
 PARSED = 0.3  # share of the inputs of a format that must get past the first parse
 CPU_SECONDS = 30  # of one input; they take milliseconds
 WALL_SECONDS = 180  # a deadlock uses no processor; generous, since the machine may be busy
@@ -229,7 +229,7 @@ def store(results: list[Found], command: str) -> None:
         ]
         for found in results
     ]
-    total = [sum(row[k] for row in rows) for k in (1, 3, 4, 5, 6, 7, 8)]
+    total = [sum(row[k] for row in rows) for k in (1, *range(3, 5 + len(WRONG)))]
     rows.append(
         ["all", total[0], f"{sum(f.parsed for f in results) / total[0]:.0%}", *total[1:], max(f.grown for f in results)]
     )

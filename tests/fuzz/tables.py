@@ -1,5 +1,6 @@
 """Formats of numbers: HDF5, arrays, pickled arrays, code shards, codes of runs, caches."""
 
+import hashlib
 import io
 import json
 import pickle
@@ -202,23 +203,25 @@ def seed_shards(folder: Path) -> None:
 
 def change_shards(folder: Path, rng: random.Random) -> None:
     """Another index, or other codes; then every second time the index knows the checksum of these."""
-    import hashlib
-
     split = rng.choice(("train", "test"))
     if split == "test":
         change_split(folder / "test", rng)
     else:
         change_split(folder / "train", rng)
     if rng.random() < 0.5:
-        path = folder / split / "index.json"
-        index = json.loads(path.read_bytes()) if path.read_bytes()[:1] == b"{" else {}
-        for shard in (
-            index.get("shards", []) if isinstance(index, dict) and isinstance(index.get("shards"), list) else []
-        ):
-            file = folder / split / str(shard.get("file", "")) if isinstance(shard, dict) else folder
-            if file.is_file():
-                shard["sha256"] = hashlib.sha256(file.read_bytes()).hexdigest()
-        path.write_text(json.dumps(index), encoding="utf-8")
+        renew_checksums(folder / split)
+
+
+def renew_checksums(folder: Path) -> None:
+    """The checksums of an index that is still one become those of its shards."""
+    path = folder / "index.json"
+    try:
+        index = json.loads(path.read_bytes())
+        for shard in index["shards"]:
+            shard["sha256"] = hashlib.sha256((folder / shard["file"]).read_bytes()).hexdigest()
+    except (ValueError, TypeError, KeyError, OSError, RecursionError):
+        return  # it is no index any more
+    path.write_text(json.dumps(index), encoding="utf-8")
 
 
 def change_split(folder: Path, rng: random.Random) -> None:

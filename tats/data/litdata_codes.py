@@ -83,11 +83,11 @@ class LitCodes:
         """Raises:
         UserError: litdata is not installed; the index is missing or damaged; or windows are longer than the clips.
         """
-        self._dataset_of = _litdata().StreamingDataset
         at = str(config.data_path).rstrip("/")
         self.place = f"{at}/{split}" if is_address(at) else str(Path(at).expanduser() / split)
         self.cache = str(cache_folder(self.place, config.cache_dir)) if is_address(at) else None
         self.index = self._index()
+        self._dataset_of = _litdata().StreamingDataset
         stored = self.index.latent_shape
         self.span = config.latent_frames or self.index.clip.get("latent_frames") or stored[0]
         n = len(self.index.video)
@@ -112,7 +112,7 @@ class LitCodes:
                 (folder / name).write_bytes(read_bytes(f"{self.place}/{name}"))
         said = read_json(folder / INDEX)
         known = isinstance(said, dict) and matches(dict[str, Any], said.get("config"))
-        formats = said["config"].get("data_format") if known else None
+        formats: Any = said["config"].get("data_format") if known else None
         if not matches(list[str], formats) or len(formats) != 1 or formats[0] not in FORMATS:
             raise UserError(f"{self.place} is refused: its chunks hold {str(formats)[:80]}, and only arrays are read")
         return read_index(folder, ABOUT)

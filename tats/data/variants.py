@@ -69,7 +69,9 @@ class Varied:
         UserError: the source has no pixels to crop, or semantic maps beside them that would no longer fit.
         """
         self.source, self.numbers, self.config, self.span = source, variants.numbers, source.config, source.span
-        if getattr(source, "maps", None) is not None or not (hasattr(source, "frames") or getattr(source, "ready", 0)):
+        if getattr(source, "maps", None) is not None or not (
+            hasattr(source, "frames") or getattr(source, "ready", False)
+        ):
             raise UserError(
                 "--crops and --flips are for videos in files, HDF5 or pictures, without semantic maps or sounds beside "
                 "their codes: leave them out"

@@ -1,8 +1,10 @@
-"""`tats evaluate`: score videos by a protocol, compare two sets of clips, or train a feature network.
+"""`tats evaluate`: score videos by a protocol, compare two sets of clips, tell how well a transformer foresees codes of
+videos, or train a feature network.
 
 tats evaluate --protocol tats --generated runs/samples --data_path data/ucf101 --i3d_ckpt i3d_pretrained_400.pt
 tats evaluate runs/samples data/real --features_ckpt runs/features.pt
 tats evaluate --train_features --data_path data/shapes --features_ckpt runs/features.pt
+tats evaluate --nll --nll_shuffled --gpt_ckpt G.ckpt --vqgan_ckpt V.ckpt --vtokens --data_path data/shapes_codes
 """
 
 import itertools
@@ -157,6 +159,13 @@ def main(argv: Sequence[str] | None = None) -> None:
         raise UserError(f"tats evaluate compares two sets of clips, got {len(paths)}: {', '.join(paths)}")
     named = [word for pair in zip(("--generated", "--real"), paths) for word in pair]
     config = parse(EvaluateConfig, named + rest, "tats evaluate")
+    if config.likelihood.nll:
+        from tats.likelihood import nll
+
+        judged = nll(config)
+        if judged is not None:
+            _tell(judged, config.out)
+        return
     if config.train_features:
         described = train_features(config).describe()
         line = f"feature network {described['fingerprint']} at {config.path}: "
@@ -168,9 +177,15 @@ def main(argv: Sequence[str] | None = None) -> None:
         found = score(config)
         if found is None:
             return
-        result = found
-        print(result["line"])
-        for note in result["notes"]:
-            print(f"note: {note}")
-    if config.out is not None:
+        _tell(found, config.out)
+    elif config.out is not None:
         write_json(result, config.out)
+
+
+def _tell(result: dict[str, Any], out: str | None) -> None:
+    """Print a result in a line, with its notes, and write it where --out says."""
+    print(result["line"])
+    for note in result["notes"]:
+        print(f"note: {note}")
+    if out is not None:
+        write_json(result, out)

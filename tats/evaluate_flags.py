@@ -76,6 +76,23 @@ class ChoiceConfig:
 
 
 @dataclass(frozen=True)
+class NllConfig:
+    """How well a transformer foresees the codes of --data_path; nothing is sampled."""
+
+    nll: bool = arg(False, "bits per code and per pixel dimension that --gpt_ckpt needs for the clips of --data_path")
+    nll_shuffled: bool = arg(False, "with --nll: the same behind the condition of another clip, for comparison")
+    stft_vqgan_ckpt: str | None = arg(None, "with --nll: VQGAN of sounds, for transformers by sound")
+    smap_vqgan_ckpt: str | None = arg(None, "with --nll: VQGAN of semantic maps, for transformers by maps")
+    bpe_path: str | None = arg(None, "with --nll: CLIP's byte pairs, for transformers that do not hold their own")
+    truncate_captions: bool = arg(False, "with --nll: cut captions that are longer than the trained ones")
+
+    def __post_init__(self) -> None:
+        for name in ("nll_shuffled", "stft_vqgan_ckpt", "smap_vqgan_ckpt", "bpe_path", "truncate_captions"):
+            if getattr(self, name) and not self.nll:
+                raise UserError(f"--{name} belongs to --nll: give both, or leave it out")
+
+
+@dataclass(frozen=True)
 class EvaluateConfig:
     """Scores videos by a protocol, compares two sets of clips, or trains a feature network."""
 
@@ -98,6 +115,7 @@ class EvaluateConfig:
     )
     feature_steps: int = arg(300, "training steps of the feature network, 32 clips each")
     feature_clips: int = arg(2000, "clips that it learns from, at most; of 16 frames each they take 100 MB")
+    likelihood: NllConfig = field(default_factory=NllConfig)
     choice: ChoiceConfig = field(default_factory=ChoiceConfig)
     data: ClipConfig = field(default_factory=ClipConfig)
     draw: ModelDrawConfig = field(default_factory=ModelDrawConfig)
@@ -116,6 +134,16 @@ class EvaluateConfig:
             raise UserError(f"--{makers[0]} needs --vqgan_ckpt, which turns codes into videos")
         if self.protocol is not None:
             find(self.protocol)
+        if self.likelihood.nll:
+            self._check_nll()
+
+    def _check_nll(self) -> None:
+        """What --nll needs, and what does not go with it."""
+        if not self.gpt_ckpt or self.data.data_path is None:
+            raise UserError("--nll needs --gpt_ckpt and --vqgan_ckpt, the models, and --data_path, what they foresee")
+        if self.train_features or self.protocol is not None:
+            other = "train_features" if self.train_features else "protocol"
+            raise UserError(f"--nll looks at codes, not at features: leave --{other} out")
 
     @property
     def path(self) -> Path:

@@ -17,6 +17,7 @@ from tats.changes import read_schedule
 from tats.flags import UserError
 from tats.gpt.course import Change
 from tats.gpt.sample_config import LongConfig, LongOutputConfig
+from tats.output import Store
 from tats.vqgan.config import VQGANConfig
 from tats.vqgan.model import VQGAN
 
@@ -135,5 +136,7 @@ def test_scripts_follow_a_schedule_and_write_it_down(tmp_path):
     assert np.array_equal(codes, torch.stack(list(made), 1).numpy()) and labels == [0, 1, 2]
     settings = json.loads((tmp_path / "out" / "manifest.json").read_text())["settings"]
     assert settings["schedule"] == schedule == [{"from_frame": 8, "label": "2", "cfg_scale": 2.0}]
-    written(tmp_path, "- {from_frame: 8, label: 1, cfg_scale: 2}\n")
-    assert "made with other settings (schedule" in run("sample_long.py", *flags, code=2)
+    other = json.loads((tmp_path / "out" / "manifest.json").read_text())["settings"]
+    other["schedule"] = read_schedule(written(tmp_path, "- {from_frame: 8, label: 1, cfg_scale: 2}\n")).entries
+    with pytest.raises(UserError, match=r"made with other settings \(schedule"):
+        Store(tmp_path / "out", other, {})

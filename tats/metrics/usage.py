@@ -63,6 +63,14 @@ class Likelihood:
         self.codes += codes.numel()
         self.videos += len(codes)
 
+    def include(self, other: "Likelihood") -> None:
+        """Take in what another one has judged."""
+        self.nats, self.codes, self.videos = (
+            self.nats + other.nats,
+            self.codes + other.codes,
+            self.videos + other.videos,
+        )
+
     def scores(self, world: World = ALONE) -> dict[str, Any]:
         """Plain values: bits_per_dimension, bits_per_code, perplexity of a code, and counts.
 

@@ -1,4 +1,4 @@
-"""Codes in the form of litdata: the same epoch as from shards; what could run code is refused; litdata may be missing."""
+"""Codes in the form of litdata: epochs are those of shards; what could run code is refused; litdata may be missing."""
 
 import json
 import sys

@@ -13,7 +13,7 @@ from tats.data.module import VideoData
 from tats.flags import UserError
 from tats.gpt.config import GPTConfig
 from tats.gpt.train import GPTTraining
-from tats.gpt.train_condition import opened
+from tats.gpt.train_condition import Frozen, opened
 from tats.gpt.train_config import GPTTrainConfig
 from tats.gpt.train_setup import fit_to_data, start
 from tats.vqgan.config import VQGANConfig
@@ -103,6 +103,39 @@ def test_conditions_from_codes_are_those_from_pixels(made):
         batches = [{name: value[None] if isinstance(value, torch.Tensor) else [value] for name, value in each.items()} | {"label": torch.tensor([each["label"]])} for each in both]  # fmt: skip  # noqa: E501
         assert torch.equal(from_pixels.codes(batches[0]), from_codes.codes(batches[1]))
         assert torch.equal(from_pixels.condition(batches[0]), from_codes.condition(batches[1]))
+
+
+def test_checkpoints_know_the_models_that_their_conditions_come_from(made, tmp_path):
+    module, shards = module_of(made, codes(made))
+    expected = {
+        f"{key}_vqgan": checkpoint.fingerprint(made / name) for key, name in (("stft", "sound"), ("smap", "map"))
+    }
+    assert Frozen(None).prints(shards) == Frozen.load(module.config).prints(shards) == expected
+    checkpoint.save(module.gpt, tmp_path / "gpt", expected)
+    assert checkpoint.load_sound_vqgan(tmp_path / "gpt", made / "sound").n_codes == 18
+    with pytest.raises(UserError, match="trained on sounds of another VQGAN"):
+        checkpoint.load_sound_vqgan(tmp_path / "gpt", made / "map")
+
+
+def test_a_run_does_not_go_on_with_other_words(made):
+    module, _ = module_of(made, codes(made))
+    stored: dict = {}
+    module.on_save_checkpoint(stored)
+    module.on_load_checkpoint(stored)
+    stored["config"]["bpe"] = stored["config"]["bpe"].replace("a", "b")
+    with pytest.raises(UserError, match="other byte pairs"):
+        module.on_load_checkpoint(stored)
+
+
+def test_captions_that_do_not_fit_are_counted_and_named(made):
+    with pytest.raises(
+        UserError, match=r"6 of 12 captions have more than the \d+ tokens.*number \d.*--truncate_captions"
+    ) as e:
+        module_of(made, codes(made), text_len=6)
+    assert "ape/" in str(e.value) or "bee/" in str(e.value)
+    module, shards = module_of(made, codes(made), text_len=6, truncate_captions=True)
+    assert module.gpt.config.part("text").n_cond == 6
+    assert module.step(next(iter(shards.train_loader())))[0].isfinite()
 
 
 def test_every_part_of_the_condition_has_ids_of_its_own(made):

@@ -53,7 +53,7 @@ def test_training_learns_the_classes():
         optimizer.zero_grad()
         terms.loss.backward()
         optimizer.step()
-        losses.append(float(terms.parts["recon_loss"]))
+        losses.append(float(terms.parts["recon_loss"].detach()))
     assert losses[-1] < 0.2 * losses[0] and map_accuracy(video, rebuilt) > 0.9
 
 

@@ -177,7 +177,7 @@ def read_checkpoint(path: str | Path) -> Stored:
             return _read_ours(path, content, state)
     about = content.get("hyper_parameters")
     args = about.get("args") if isinstance(about, dict) else None
-    if not isinstance(args, Namespace):
+    if not isinstance(about, dict) or not isinstance(args, Namespace):
         raise UserError(f"{path}: holds no settings ('kind' and 'config', or the flags of a released checkpoint)")
     return _read_published(path, {**about, "args": dict(vars(args))}, state)
 

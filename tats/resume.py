@@ -62,6 +62,9 @@ class Place:
         tests["is_last_batch"] = False
         for name in ("total", "current"):  # one test begun and not finished: that is how Lightning tests again
             tests[name].update(ready=int(untested), started=int(untested), processed=0, completed=0)
+        steps = fit["epoch_loop.automatic_optimization.optim_progress"]["optimizer"]
+        for counts in (fit["epoch_loop.scheduler_progress"], steps["step"], steps["zero_grad"]) if over else ():
+            counts["current"].update(dict.fromkeys(counts["current"], 0))
         checkpoint["epoch"] = begun if over else self.epoch
         checkpoint["rows"] = self.rows
 

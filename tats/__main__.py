@@ -10,7 +10,10 @@ from tats.flags import UserError
 
 VERBS = {  # verb -> (module, what it does)
     "shapes": ("tats.data.shapes", "write the embedded dataset: moving shapes with label, caption, sound and truth"),
-    "prepare": ("tats.prepare", "videos into HDF5, zip files, folders of pictures, codes or spectrograms; or what a folder holds"),
+    "prepare": (
+        "tats.prepare",
+        "videos into HDF5, zip files, folders of pictures, codes or spectrograms; or what a folder holds",
+    ),
     "tokenize": ("tats.tokenize", "write the codes of a dataset once, to train from them"),
     "bpe": ("tats.bpe", "train a byte-pair vocabulary on the captions of a dataset"),
     "reconstruct": ("tats.reconstruct", "send a folder through a VQGAN: side by side, PSNR, SSIM, use of the codebook"),

@@ -147,7 +147,7 @@ class Judged:
         wanted = [[(0, number) for number in places[at : at + size]] for at in range(0, len(places), size)]
         loader = DataLoader(
             self.clips,
-            batch_sampler=wanted,  # type: ignore[arg-type]  # of places, not of integers
+            batch_sampler=wanted,  # of places, not of integers
             num_workers=min(workers, len(wanted)),
             collate_fn=collate,
             worker_init_fn=leave_signals,

@@ -18,9 +18,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from tats.data.clips import VideoFolder, find_videos
 from tats.arrays import ArrayError, read_npy
 from tats.data import pickled_arrays
+from tats.data.clips import VideoFolder, find_videos
 from tats.data.config import DataConfig
 from tats.data.left_out import check_short, check_unreadable, named, say
 from tats.data.spectrogram import SIZE

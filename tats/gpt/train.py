@@ -27,7 +27,9 @@ BETAS = (0.9, 0.95)
 class Tokenizer(Protocol):
     """What turns videos into codes: a VQGAN."""
 
-    n_codes: int
+    @property
+    def n_codes(self) -> int:
+        """Size of the codebook."""
 
     def encode(self, video: Tensor) -> Tensor:
         """float [B, C, T, H, W] -> int64 [B, t, h, w]"""
@@ -91,7 +93,8 @@ class GPTTraining(pl.LightningModule):
 
     def condition(self, batch: Mapping[str, Any]) -> Tensor:
         """int64 [B, n_cond]: what the batch holds for the condition of this model; in training some clips lose it."""
-        given, config = {GIVEN[key]: self._given(key, batch) for key in self.gpt.config.keys}, self.config
+        config = self.config
+        given: dict[str, Any] = {GIVEN[key]: self._given(key, batch) for key in self.gpt.config.keys}
         cond = condition(self.gpt.config, len(batch["video"]), **given, device=batch["video"].device)
         if not (self.training and self.gpt.config.empty):
             return cond

@@ -85,7 +85,6 @@ def store(path: Path, frames: np.ndarray) -> None:
         say(f"can't write {path}: {error.strerror or error}; training goes on")
 
 
-
 def unrolled(sounds: Tensor) -> Tensor:
     """The pictures of a clip's sound side by side, low frequencies at the bottom, as a video of one frame.
     float [B, 1, T, H, W] in [-1, 1] -> [B, 1, 1, H, T*W] in [-0.5, 0.5]"""

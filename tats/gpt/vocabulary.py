@@ -118,7 +118,7 @@ def _read(text: str, source: str) -> tuple[dict[str, int], list[tuple[str, str]]
         ids = {str(word): int(number) for word, number in model["vocab"].items()}
         merges = [tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in model["merges"]]
         known = all(len(pair) == 2 and {*pair, "".join(pair)} <= ids.keys() for pair in merges)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise UserError(f"{wrong} ({' '.join(str(error).split())})") from None
     whole = sorted(ids.values()) == list(range(len(ids))) and {*byte_letters().values()} <= ids.keys()
     if (model.get("type"), words) != ("BPE", "ByteLevel") or not (known and whole):

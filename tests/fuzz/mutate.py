@@ -167,10 +167,13 @@ def npy(data: bytes, rng: random.Random) -> bytes:
     if data[:6] != b"\x93NUMPY" or rng.random() < 0.2:
         return flipped(data, rng)
     (length,) = struct.unpack("<H", data[8:10])
-    head, body = ast.literal_eval(data[10 : 10 + length].decode()), data[10 + length :]
+    try:
+        head, body = ast.literal_eval(data[10 : 10 + length].decode()), data[10 + length :]
+        shape = list(head["shape"]) or [1]
+    except (ValueError, SyntaxError, TypeError, KeyError):  # another change has been here before
+        return flipped(data, rng)
     way = rng.randrange(5)
     if way == 0:
-        shape = list(head["shape"]) or [1]
         shape[rng.randrange(len(shape))] = rng.choice((0, 1, 2, 5, -1, 2**31, 2**40, 2**62, "x", None, 1.5))
         head["shape"] = tuple(shape)
     elif way == 1:

@@ -133,6 +133,8 @@ def changed_png(data: bytes, rng: random.Random) -> bytes:
         (length,) = struct.unpack(">I", data[at : at + 4])
         chunks.append([data[at + 4 : at + 8], data[at + 8 : at + 8 + length]])
         at += 12 + length
+    if not chunks:  # another change has left too little
+        return mutate.flipped(data, rng)
     chunk = rng.choice(chunks)
     if chunk[0] == b"IHDR" and rng.random() < 0.5:
         chunk[1] = (

@@ -79,7 +79,7 @@ def change_hdf5(folder: Path, rng: random.Random) -> None:
         elif way == 7:
             file.create_dataset(name, (3,), dtype=h5py.ref_dtype)[0] = file.ref
         else:
-            file[name] = old + np.array(rng.choice((1, -1, 100, 2**31)), old.dtype if old.dtype == np.uint8 else "i8")
+            file[name] = old.astype(np.int64) + rng.choice((1, -1, 100, 2**31))
         file.attrs["n_codes"] = rng.choice((40, 0, -1, 2**40, "text", 1.5, np.zeros(3)))
 
 

@@ -309,6 +309,7 @@ def check_intervals(config: TrainerConfig, loader: Any) -> None:
     interval, batches = config.val_check_interval, len(loader) if hasattr(loader, "__len__") else None
     if batches is None or isinstance(interval, float) or config.check_val_every_n_epoch is None or config.fast_dev_run:
         return
+    batches = -(-batches // processes(config))  # the loader knows nothing of processes that have not begun
     limit = config.limit_train_batches
     batches = min(batches, limit) if isinstance(limit, int) else int(batches * limit)
     if interval > batches and config.limit_val_batches:

@@ -3,12 +3,26 @@
 import importlib.util
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tats.limits import LIMITS, variable
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="tats-tests-")  # nothing is read from the user's cache
+
+
+@pytest.fixture(autouse=True)
+def usual_limits() -> Iterator[None]:
+    """Limits that a test sets for the whole program (`--max_pixels`, ...) end with it."""
+    names = [variable(name) for name in LIMITS]
+    before = {name: os.environ[name] for name in names if name in os.environ}
+    yield
+    for name in names:
+        os.environ.pop(name, None)
+    os.environ.update(before)
 
 
 @pytest.fixture(scope="session")

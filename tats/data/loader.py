@@ -224,15 +224,15 @@ class Loader:
         Raises:
             UserError: workers were killed again and again without bringing a batch.
         """
-        order, done, deaths = self.sampler, self.sampler.start_batch, 0
+        done, deaths = self.sampler.start_batch, 0
         batches = self._started(done)
         while True:
             try:
                 batch = next(batches)
             except StopIteration:
                 return
-            except RuntimeError as error:
-                if not str(error).startswith(_KILLED):  # an exception out of a worker
+            except (RuntimeError, OSError, EOFError) as error:
+                if not was_killed(error):
                     raise
                 deaths += 1
                 if deaths > MOST_DEATHS:
@@ -268,6 +268,17 @@ class Loader:
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from there."""
         self.sampler.epoch, self.sampler.start_batch = state["epoch"], state["batch"]
+
+
+def was_killed(error: Exception) -> bool:
+    """Whether this is how the death of a worker shows: torch saw it, or what it had begun to hand over broke off. An
+    exception out of a living worker says so."""
+    text = str(error)
+    if "in DataLoader worker process" in text:
+        return False
+    if isinstance(error, RuntimeError):
+        return text.startswith((_KILLED, "received 0 items of ancdata"))
+    return isinstance(error, ConnectionError | FileNotFoundError | EOFError)
 
 
 def leave_signals(worker: int) -> None:

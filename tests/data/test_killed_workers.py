@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tats.data.loader import MOST_DEATHS, Clips, Loader, Order
+from tats.data.loader import MOST_DEATHS, Clips, Loader, Order, was_killed
 from tats.flags import UserError
 
 
@@ -63,3 +63,19 @@ def test_a_worker_killed_from_outside_while_a_batch_is_waited_for(capsys):
     for worker in multiprocessing.active_children():
         os.kill(worker.pid, signal.SIGKILL)
     assert [first, *(batch["video"].tolist() for batch in found)] == expected
+
+
+@pytest.mark.parametrize(
+    ("error", "killed"),
+    [
+        (RuntimeError("DataLoader worker (pid 5) is killed by signal: Killed."), True),
+        (RuntimeError("received 0 items of ancdata"), True),
+        (ConnectionResetError(104, "Connection reset by peer"), True),  # it died while its tensors were fetched
+        (EOFError(), True),
+        (RuntimeError("shapes differ"), False),
+        (FileNotFoundError("Caught FileNotFoundError in DataLoader worker process 0."), False),
+        (PermissionError(13, "Permission denied"), False),
+    ],
+)
+def test_the_death_of_a_worker_is_told_from_an_exception_out_of_it(error, killed):
+    assert was_killed(error) == killed

@@ -10,15 +10,15 @@ from tats.gpt.sample_config import HierarchicalConfig
 def main() -> None:
     """Parse, load, sample, write, judge."""
     args = flags.parse(HierarchicalConfig)
-    from tats import changes, checkpoint, conditions, judging, long_run, output, sampling
+    from tats import changes, checkpoint, conditions, joined_sounds, judging, long_run, output, sampling
     from tats.gpt import api, endless
 
     sampling.needed(args, "ckpt1", "ckpt2", "vqgan")
     schedule = changes.read_schedule(args.schedule)
     args = schedule.begun(args)
     device = sampling.device_of(args.draw.device)
-    coarse, vqgan = checkpoint.load_pair(args.ckpt1, args.vqgan, device)
-    fine = checkpoint.load_transformer(args.ckpt2, args.vqgan, device=device)
+    coarse, vqgan = checkpoint.load_pair(args.ckpt1, args.vqgan, device, args.stft_vqgan_ckpt)
+    fine = checkpoint.load_transformer(args.ckpt2, args.vqgan, args.stft_vqgan_ckpt, device=device)
     side = sampling.side_of(coarse, args.sample_resolution, wide=False)
     step, context = fine.config.latent_shape[0] - 1, args.temporal_sample_pos
     frames = long_run.latent_length(args.frames, args.sample_length, vqgan, step)
@@ -26,14 +26,17 @@ def main() -> None:
     given = sampling.given_by(args, coarse.config, vqgan, side, frames)
     wanted = conditions.conditions_of(coarse.config, args.output, vqgan, frames)
     changing = schedule.changes(coarse.config, args.output, vqgan, frames)
+    pair = {args.ckpt1: coarse.config, args.ckpt2: fine.config}
+    sounds = joined_sounds.joined_sounds(args, schedule, pair, vqgan, frames)
     videos = sampling.videos_of(coarse.config, args, wanted, given)
-    models = {"coarse": coarse, "fine": fine, "vqgan": vqgan}
-    settings = {"length": frames - 1, "context": context, **schedule.settings}
+    models = {"coarse": coarse, "fine": fine, "vqgan": vqgan, **sounds.models}
+    settings = {"length": frames - 1, "context": context, **schedule.settings, **sounds.settings}
     store = sampling.open_store(args, models, wanted, given, **settings)
+    store.entries |= sounds.entries
 
     def make(batch, known, start):
         more = {"seeds": [video.seed for video in batch], "known": known, "start": start}
-        more |= {"gap_batch": args.gap_batch, "schedule": changing}
+        more |= {"gap_batch": args.gap_batch, "schedule": changing, **sounds.given}
         return api.sample_hierarchical_codes(
             coarse, fine, frames, context, **more, **wanted.of(batch), **args.draw.settings
         )
@@ -44,7 +47,8 @@ def main() -> None:
         return endless.back_between(done, known, context, step, max(args.gap_batch // batch, 1))
 
     name = output.run_name(args.draw.top_k, args.draw.top_p, args.draw.run, f"hier_{frames - 1}_{context}_")
-    long_run.make_films(args, store, vqgan, videos, name, long_run.Film(frames, make, keep, given, judge))
+    film = long_run.Film(frames, make, keep, given, judge, sounds.heard)
+    long_run.make_films(args, store, vqgan, videos, name, film)
 
 
 if __name__ == "__main__":

@@ -10,28 +10,31 @@ from tats.gpt.sample_config import LongConfig
 def main() -> None:
     """Parse, load, sample, write, judge."""
     args = flags.parse(LongConfig)
-    from tats import changes, checkpoint, conditions, judging, long_run, output, sampling
+    from tats import changes, checkpoint, conditions, joined_sounds, judging, long_run, output, sampling
     from tats.gpt import api, endless
 
     sampling.needed(args, "gpt_ckpt", "vqgan_ckpt")
     schedule = changes.read_schedule(args.schedule)
     args = schedule.begun(args)
-    gpt, vqgan = checkpoint.load_pair(args.gpt_ckpt, args.vqgan_ckpt, sampling.device_of(args.draw.device))
+    device = sampling.device_of(args.draw.device)
+    gpt, vqgan = checkpoint.load_pair(args.gpt_ckpt, args.vqgan_ckpt, device, args.stft_vqgan_ckpt)
     length, context = long_run.latent_length(args.frames, args.sample_length, vqgan), args.temporal_sample_pos
     side, trained = sampling.side_of(gpt, args.sample_resolution), gpt.config.latent_shape
     judge = judging.opened(args, judging.data_of(args.judge), length, vqgan)
     given = sampling.given_by(args, gpt.config, vqgan, side, length)
     wanted = conditions.conditions_of(gpt.config, args.output, vqgan, length, by_window=True)
     changing = schedule.changes(gpt.config, args.output, vqgan, length)
+    sounds = joined_sounds.joined_sounds(args, schedule, {args.gpt_ckpt: gpt.config}, vqgan, length)
     videos = sampling.videos_of(gpt.config, args, wanted, given)
-    models = {"gpt": gpt, "vqgan": vqgan}
-    settings = {"length": length, "context": context, "side": side, **schedule.settings}
+    models = {"gpt": gpt, "vqgan": vqgan, **sounds.models}
+    settings = {"length": length, "context": context, "side": side, **schedule.settings, **sounds.settings}
     store = sampling.open_store(args, models, wanted, given, **settings)
+    store.entries |= sounds.entries
 
     def make(batch, known, start):
         seeds = [video.seed for video in batch]
         more = {"seeds": seeds, "known": known, "start": start, **wanted.of(batch), **args.draw.settings}
-        more["schedule"] = changing
+        more |= {"schedule": changing, **sounds.given}
         if side == trained[1]:
             return api.sample_long_codes(gpt, length, context, **more)
         return api.sample_wide_codes(gpt, length, (side, side), context, **more)
@@ -44,7 +47,8 @@ def main() -> None:
         return endless.back_wide(done, known, trained[0])
 
     name = output.run_name(args.draw.top_k, args.draw.top_p, args.draw.run, f"temp_{length}_{context}_")
-    long_run.make_films(args, store, vqgan, videos, name, long_run.Film(length, make, keep, given, judge))
+    film = long_run.Film(length, make, keep, given, judge, sounds.heard)
+    long_run.make_films(args, store, vqgan, videos, name, film)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@
       cfg_scale: 2            # of guidance
     - from_frame: 128
       text: "a circle turns"  # what an entry does not name stays as it is
+      sound: drums.wav        # begins here; looked for beside this file (`tats.joined_sounds`)
 
 What holds before the first entry is what the flags ask for; an entry from frame 0 takes their place.
 """
@@ -22,14 +23,14 @@ import torch
 
 from tats.conditions import sentences, tokens_of
 from tats.flags import UserError, existing_path, nearest
-from tats.gpt.condition import label_id
+from tats.gpt.condition import GIVEN, label_id
 from tats.gpt.config import GPTConfig
 from tats.gpt.course import Change
 from tats.gpt.sample_config import HierarchicalConfig, LongConfig, OutputConfig
 from tats.vqgan.model import VQGAN
 
 Config = TypeVar("Config", LongConfig, HierarchicalConfig)
-NAMES = ("label", "text", "cfg_scale")
+NAMES = ("label", "text", "sound", "cfg_scale")
 MOST_BYTES = 1_000_000
 
 
@@ -46,6 +47,15 @@ class Schedule:
         """What the codes depend on."""
         return {"schedule": self.entries} if self.entries else {}
 
+    @property
+    def sounds(self) -> list[tuple[int, Path, str]]:
+        """The sounds that entries give: from which frame on, the file, and how messages name it."""
+        return [
+            (entry["from_frame"], sound_file(self.path, entry["sound"]), f"{self._where(number)}: {entry['sound']}")
+            for number, entry in enumerate(self.entries)
+            if "sound" in entry
+        ]
+
     def begun(self, args: Config) -> Config:
         """The flags with the class or the text of the first frames, where an entry from frame 0 gives them.
 
@@ -53,15 +63,19 @@ class Schedule:
             UserError: a flag gives them too.
         """
         given: dict[str, Any] = {}
-        for name in ("label", "text"):
-            if self.entries and self.entries[0]["from_frame"] == 0 and name in self.entries[0]:
-                if getattr(args.output, name):
-                    raise self._wrong(0, f"it gives the {name} of the first frames, as --{name} does: leave one out")
-                given[name] = [self.entries[0][name]] if name == "label" else self.entries[0][name]
+        flags = {"label": args.output.label, "text": args.output.text, "sound": args.audio}
+        first = self.entries[0] if self.entries and self.entries[0]["from_frame"] == 0 else {}
+        for name in first.keys() & flags.keys():
+            if flags[name]:
+                flag = "audio" if name == "sound" else name
+                raise self._wrong(0, f"it gives the {name} of the first frames, as --{flag} does: leave one out")
+            if name != "sound":  # `tats.joined_sounds` takes it with those of the other entries
+                given[name] = [first[name]] if name == "label" else first[name]
         return dataclasses.replace(args, output=dataclasses.replace(args.output, **given)) if given else args
 
     def changes(self, config: GPTConfig, output: OutputConfig, vqgan: VQGAN, total: int) -> list[Change]:
-        """The entries as the samplers take them, for videos of `total` latent frames.
+        """The entries as the samplers take them, for videos of `total` latent frames; not their sounds, which
+        `tats.joined_sounds` joins.
 
         output: the flags with which texts are read.
 
@@ -78,10 +92,12 @@ class Schedule:
                 )
             if frame >= total:
                 raise self._wrong(number, f"the videos have {total * factor} frames, nothing is left to change")
-            wrong = [name for name in ("label", "text") if name in entry and name not in config.keys]
+            wrong = [name for key, name in GIVEN.items() if name in entry and key not in config.keys]
             if wrong:
                 takes = " and ".join(config.keys) or "no condition"
                 raise self._wrong(number, f"it gives a {wrong[0]}, this transformer takes {takes}")
+            if entry.keys() == {"from_frame", "sound"}:
+                continue
             label, text = entry.get("label"), entry.get("text")
             changes.append(
                 Change(
@@ -95,8 +111,11 @@ class Schedule:
 
     def _wrong(self, number: int, problem: str) -> UserError:
         """What is said of an entry that does not go."""
-        frame = self.entries[number]["from_frame"]
-        return UserError(f"--schedule {self.path}: entry {number + 1} (from_frame {frame}): {problem}")
+        return UserError(f"{self._where(number)}: {problem}")
+
+    def _where(self, number: int) -> str:
+        """How messages name an entry."""
+        return f"--schedule {self.path}: entry {number + 1} (from_frame {self.entries[number]['from_frame']})"
 
     def _class(self, config: GPTConfig, number: int, label: str) -> int:
         try:
@@ -141,6 +160,11 @@ def read_schedule(path: str | None) -> Schedule:
     return Schedule(path, entries)
 
 
+def sound_file(path: str, sound: str) -> Path:
+    """The file of the sound that an entry of the schedule `path` names: of a relative path, the one beside it."""
+    return Path(path).expanduser().parent / Path(sound).expanduser()
+
+
 def _entry(path: str, number: int, entry: Any) -> dict[str, Any]:
     """An entry, checked: `from_frame`, and what changes there."""
     where, known = f"--schedule {path}: entry {number + 1}", ("from_frame", *NAMES)
@@ -162,10 +186,12 @@ def _entry(path: str, number: int, entry: Any) -> dict[str, Any]:
                 raise UserError(f"{where}: cfg_scale is a number, 0 or more (1: no guidance), got {value!r}")
             found[name] = float(value)
         elif type(value) not in ((int, str) if name == "label" else (str,)) or not str(value).strip():
-            takes = "a class by name or id" if name == "label" else "a sentence"
+            takes = {"label": "a class by name or id", "text": "a sentence", "sound": "the path of a file"}[name]
             raise UserError(f"{where}: {name} is {takes}, got {value!r}; quotes make any word a text")
         else:
             found[name] = str(value)
+    if "sound" in found:
+        existing_path(sound_file(path, found["sound"]), f"{where}: sound")
     if len(found) == 1:
         raise UserError(f"{where}: nothing changes from frame {frame} on; give {', '.join(NAMES[:-1])} or {NAMES[-1]}")
     return found

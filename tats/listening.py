@@ -7,8 +7,9 @@ as the clips were that the transformer was trained on.
 
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from fractions import Fraction
 from functools import cache
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,6 +28,7 @@ from tats.data.spectrogram import RATE, SIZE, spectrogram
 from tats.films import folder_of
 from tats.flags import UserError
 from tats.gpt.config import GPTConfig
+from tats.gpt.course import rate_of
 from tats.gpt.sample_config import AudioConfig
 from tats.media import AAC_RATES, Sound, VideoWriter
 from tats.output import video_name
@@ -35,6 +37,7 @@ from tats.sampling import say
 from tats.sound import NoSound, native_rate, sound_of, sound_pieces
 from tats.video import to_frames
 from tats.vqgan.model import VQGAN
+from tats.vqgan.stream import encode_stream
 
 FPS = 16.0  # of films of a sound file, when nothing else is asked for
 AT_ONCE = 64  # windows of sound that are encoded together
@@ -60,10 +63,6 @@ class Division:
             raise UserError(
                 f"--gpt_ckpt: this transformer is not conditioned on sound ({', '.join(gpt.keys) or 'none'})"
             )
-        if gpt.stride > 1:
-            raise UserError(
-                "--gpt_ckpt: a coarse transformer (--sample_every_n_latent_frames) is not sampled by itself"
-            )
         t = sounds.config.downsample[0]
         if sounds.config.image_channels != 1:
             raise UserError("--stft_vqgan_ckpt does not go with --gpt_ckpt: it is a VQGAN of pictures, not of sounds")
@@ -71,13 +70,15 @@ class Division:
             one = torch.zeros(1, 1, t, *SIZE, device=next(sounds.parameters()).device)
             per_frame = sounds.encode(one).numel()  # codes of one latent frame of sound
         pictures = -(-part.n_cond // per_frame) * t  # released files tell this up to one token
-        shown = gpt.latent_shape[0] * vqgan.config.downsample[0]
-        if sounds.n_codes != part.values or pictures % shown:
+        factor = vqgan.config.downsample[0]
+        shown = ((gpt.latent_shape[0] - 1) * gpt.stride + 1) * factor  # of a coarse window, which may show more
+        every = Fraction(pictures, shown) if gpt.stride == 1 else rate_of(gpt, pictures // t) * Fraction(t, factor)
+        if sounds.n_codes != part.values or every.denominator != 1:
             raise UserError(
                 f"--stft_vqgan_ckpt does not go with --gpt_ckpt: it makes {per_frame} of {sounds.n_codes} codes of the "
                 f"sound of {t} frames, the transformer takes {part.n_cond} of {part.values} for {shown} frames of video"
             )
-        return cls(gpt.latent_shape[0], vqgan.config.downsample[0], pictures, pictures // shown)
+        return cls(gpt.latent_shape[0], factor, pictures, int(every))
 
 
 class Listened(Protocol):
@@ -124,26 +125,8 @@ class SoundFile:
         self.total = max(-(-round(seconds * self.fps) // division.frames), 1)
         self.total = self.total if most is None else min(self.total, most)
         self.seconds = self.total * division.frames / self.fps
-        self._codes = self._encoded(division, sounds)
-        digest = hashlib.sha256(self._codes.cpu().numpy().tobytes()).hexdigest()
-        self.settings = {"sound": self.path.name, "sound_codes": digest[:16], "fps": self.fps}
-
-    @torch.inference_mode()
-    def _encoded(self, division: Division, sounds: VQGAN) -> Tensor:
-        """Codes of every window: int64 [1, t, h, w] where there is one only, else [1, windows, t, h, w]."""
-        step = division.frames * division.every  # pictures from one window to the next
-        times = np.arange(self.total * step + 1) / (self.fps * division.every)
-        pictures = np.concatenate(list(spectrogram(sound_pieces(self.path, RATE), times)))  # [n, 64, 16]
-        silence = np.zeros((division.pictures, *pictures.shape[1:]), pictures.dtype)  # behind the end
-        pictures = np.concatenate([pictures, silence])
-        starts = [0] if self.total <= division.latents else list(range(0, self.total * step, step))
-        device = next(sounds.parameters()).device
-        found = []
-        for first in range(0, len(starts), AT_ONCE):
-            clips = [sound_pictures(pictures, at, division.pictures) for at in starts[first : first + AT_ONCE]]
-            found.append(sounds.encode(torch.stack(clips).to(device)))  # [n, t, h, w]
-        codes = torch.cat(found)
-        return codes if len(starts) == 1 else codes[None]
+        self._codes = sound_codes(sound_pieces(self.path, RATE), division, sounds, self.total, self.fps)
+        self.settings = {"sound": self.path.name, "sound_codes": digest_of(self._codes), "fps": self.fps}
 
     def codes(self, videos: Sequence[Video]) -> Tensor:
         """See `Listened`."""
@@ -246,6 +229,50 @@ class SoundClips:
                 part.replace(copy)
 
 
+@torch.inference_mode()
+def sound_codes(
+    samples: Iterable[NDArray[np.float32]],
+    division: Division,
+    sounds: VQGAN,
+    total: int,
+    fps: float,
+    by_window: bool = True,
+) -> Tensor:
+    """Codes of the sound of videos of `total` latent frames: int64 [1, t, h, w], or of videos longer than a window
+    [1, total, t, h, w], those of the windows that begin at latent frame 0, 1, ..., each encoded by itself.
+
+    samples: float32 [n] at `RATE` in pieces; behind their end is silence. by_window false: the whole sound is encoded
+    at once, for windows that are cut from its codes.
+    """
+    step = division.frames * division.every  # pictures from one window to the next
+    times = np.arange(total * step + 1) / (fps * division.every)
+    pictures = np.concatenate(list(spectrogram(samples, times)))  # [n, 64, 16]
+    silence = np.zeros((division.pictures, *pictures.shape[1:]), pictures.dtype)  # behind the end
+    pictures = np.concatenate([pictures, silence])
+    device = next(sounds.parameters()).device
+    if not by_window:
+        clips = (sound_pictures(pictures, at, AT_ONCE)[None].to(device) for at in range(0, len(pictures), AT_ONCE))
+        return torch.stack(list(encode_stream(sounds, clips, group_norm_in_pieces=True)), 1)
+    starts = [0] if total <= division.latents else list(range(0, total * step, step))
+    found = []
+    for first in range(0, len(starts), AT_ONCE):
+        windows = [sound_pictures(pictures, at, division.pictures) for at in starts[first : first + AT_ONCE]]
+        found.append(sounds.encode(torch.stack(windows).to(device)))  # [n, t, h, w]
+    codes = torch.cat(found)
+    return codes if len(starts) == 1 else codes[None]
+
+
+def digest_of(codes: Tensor) -> str:
+    """What tells codes apart, in few letters."""
+    return hashlib.sha256(codes.cpu().numpy().tobytes()).hexdigest()[:16]
+
+
+def warn_of(sounds: VQGAN) -> None:
+    """Say so where a VQGAN may know other spectrograms than those that are made of sound files here."""
+    if not sounds.config.of_sounds:
+        say("--audio: the VQGAN of sounds was not trained here; it may know spectrograms of another make than ours")
+
+
 def listen(args: AudioConfig, gpt: GPTConfig, vqgan: VQGAN, sounds: VQGAN) -> Listened:
     """What the flags ask to listen to.
 
@@ -253,9 +280,10 @@ def listen(args: AudioConfig, gpt: GPTConfig, vqgan: VQGAN, sounds: VQGAN) -> Li
         UserError: it can't be read, or the models do not belong together.
     """
     division = Division.of(gpt, vqgan, sounds)
+    if gpt.stride > 1:
+        raise UserError("--gpt_ckpt: a coarse transformer (--sample_every_n_latent_frames) is not sampled by itself")
     if args.audio is not None:
-        if not sounds.config.of_sounds:
-            say("--audio: the VQGAN of sounds was not trained here; it may know spectrograms of another make than ours")
+        warn_of(sounds)
         file = SoundFile(args, division, sounds)
         say(f"{file.path}: {file.seconds:.2f} seconds, {file.total} latent frames at {file.fps:g} frames per second")
         return file

@@ -2,15 +2,13 @@
 
 import json
 import os
-import runpy
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from gpt_parts import tiny_gpt
+from sound_parts import likeness, noise, run, save_models
 
 from tats import checkpoint
 from tats.data.prepare_stft import prepare_stft
@@ -24,10 +22,7 @@ from tats.media import read_frames, write_video
 from tats.reader import read_clip, scan
 from tats.sound import read_sound
 from tats.video import preprocess, to_frames
-from tats.vqgan.config import VQGANConfig
-from tats.vqgan.model import VQGAN
 
-ROOT = Path(__file__).resolve().parent.parent
 RUN = "videos/drum/topp0.92_topk2048_run0"
 
 
@@ -35,22 +30,7 @@ RUN = "videos/drum/topp0.92_topk2048_run0"
 def models(tmp_path_factory):
     """Folders of a tiny VQGAN, a VQGAN of sounds, and a transformer by sound over windows of 16 frames."""
     folder = tmp_path_factory.mktemp("models")
-    torch.manual_seed(0)
-    common = {"embedding_dim": 4, "n_hiddens": 2, "norm_type": "batch", "sequence_length": 16}
-    video = VQGANConfig(n_codes=37, downsample=(4, 8, 8), resolution=16, **common)
-    sound = VQGANConfig(n_codes=11, downsample=(4, 32, 16), resolution=64, width=16, image_channels=1, **common)
-    checkpoint.save(VQGAN(video).eval(), folder / "vqgan")
-    sounds = VQGAN(sound).eval()
-    loud = torch.linspace(0, 2, 16)[:, None, None] * torch.rand(16, 64, 16) - 1  # [T, 64, 16], from silence to noise
-    found = sounds.features(loud[None, None]).flatten(2)[0].T.detach()  # [8, 4]
-    sounds.codebook.embeddings[:8] = found  # so that different sounds have different codes
-    checkpoint.save(sounds, folder / "stft")
-    checkpoint.save(tiny_gpt((4, 2, 2), key="stft", n_cond=8, code_offset=11).float(), folder / "gpt")
-    both = (("label", 1, 4), ("stft", 8, 11))
-    gpt = tiny_gpt((4, 2, 2), key="label+stft", conditions=both).float()
-    gpt.config = replace(gpt.config, label_names=["green_circle", "red_square", "red_circle", "red_triangle"])
-    checkpoint.save(gpt, folder / "both")
-    checkpoint.save(tiny_gpt((4, 2, 2)).float(), folder / "label")
+    save_models(folder)
     return folder
 
 
@@ -63,35 +43,10 @@ def shapes(tmp_path_factory):
     return root
 
 
-def run(script, *flags):
-    """A script in this process: its `main` with these flags."""
-    before = sys.argv
-    sys.argv = [script, *map(str, flags)]
-    try:
-        runpy.run_path(str(ROOT / script), run_name="called")["main"]()
-    finally:
-        sys.argv = before
-
-
 def listen(models, save, *flags, gpt="gpt"):
     given = ["--gpt_ckpt", models / gpt, "--vqgan_ckpt", models / "vqgan", "--stft_vqgan_ckpt", models / "stft"]
     run("sample_audio_cond.py", *given, "--save", save, "--device", "cpu", *flags)
     return np.load(save / "codes.npz")["codes"], json.loads((save / "manifest.json").read_text())
-
-
-def likeness(a, b):
-    """Correlation of two sounds, and by how many samples the first is late."""
-    n = 2 * max(len(a), len(b))
-    found = np.fft.irfft(np.fft.rfft(a, n) * np.conj(np.fft.rfft(b, n)), n)
-    lag = int(found.argmax())
-    n_common = min(len(a), len(b))
-    return np.corrcoef(a[:n_common], b[:n_common])[0, 1], lag - n if lag > n // 2 else lag
-
-
-def noise(seconds, rate=16000):
-    """A sound that changes all the time, so that every shift shows: float32 [n]."""
-    time = np.arange(round(seconds * rate)) / rate
-    return (0.4 * np.sin(2 * np.pi * (200 + 90 * time) * time) * (0.6 + 0.4 * np.sin(7 * time))).astype(np.float32)
 
 
 def test_clips_of_a_data_set_give_videos_with_their_sound(models, shapes, tmp_path):

@@ -70,6 +70,8 @@ def test_what_holds_from_the_start_takes_the_place_of_the_flags(tmp_path):
         ("- {from_frame: 4, label: yellow}", "knows no class 'yellow'; its classes are red, green, blue"),
         ("- {from_frame: 4, label: 3}", "label 3: this transformer knows classes 0 to 2"),
         ("- {from_frame: 4, text: a cat}", "it gives a text, this transformer takes label"),
+        ("- {from_frame: 4, sound: a.wav}", "entry 1: sound .*a.wav: no such file"),
+        ("- {from_frame: 4, sound: schedule.yaml}", "it gives a sound, this transformer takes label"),
         ("- {from_frame: 4, label: yes}", "label is a class by name or id, got True; quotes make any word a text"),
         ("- {from_frame: 4, cfg_scale: high}", "cfg_scale is a number, 0 or more"),
         ("- {from_frame: 4, cfg_scale: -1}", "cfg_scale is a number, 0 or more .1: no guidance., got -1"),

@@ -11,6 +11,7 @@ from tats.gpt.judge_config import JudgeConfig, LongJudgeConfig
 
 KINDS = {"mp4": ".mp4", "gif": ".gif", "frames": ""}  # --save_as -> suffix of the file; a folder of pictures has none
 GROUP_NORM = "a VQGAN with group normalisation decodes long videos piece by piece, with seams"
+AUDIO = "a sound or video file to follow, as long as the video, for transformers conditioned on sound"
 SCHEDULE = "YAML file of what changes on the way: label, text, sound or guidance, from a frame on (docs/conditions.md)"
 
 
@@ -134,6 +135,8 @@ class LongConfig:
     )
     temporal_sample_pos: int = arg(1, "latent frames that the transformer sees of what it made before")
     schedule: str | None = arg(None, SCHEDULE)
+    audio: str | None = arg(None, AUDIO)
+    stft_vqgan_ckpt: str | None = arg(None, "checkpoint of the VQGAN of sounds, with --audio or sounds in --schedule")
     judge: LongJudgeConfig = field(default_factory=LongJudgeConfig)
     given: ContinueConfig = field(default_factory=ContinueConfig)
     output: LongOutputConfig = field(default_factory=LongOutputConfig)
@@ -183,6 +186,8 @@ class HierarchicalConfig:
     temporal_sample_pos: int = arg(1, "coarse frames that the coarse transformer sees of what it made before")
     gap_batch: int = arg(16, "gaps between coarse frames that are filled at once, over all videos of a batch")
     schedule: str | None = arg(None, SCHEDULE)
+    audio: str | None = arg(None, AUDIO)
+    stft_vqgan_ckpt: str | None = arg(None, "checkpoint of the VQGAN of sounds, with --audio or sounds in --schedule")
     judge: LongJudgeConfig = field(default_factory=LongJudgeConfig)
     given: ContinueConfig = field(default_factory=ContinueConfig)
     output: HierarchicalOutputConfig = field(default_factory=HierarchicalOutputConfig)

@@ -75,7 +75,9 @@ class Child:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it is ready."""
+        """Start it and wait until it is ready; nothing happens when it is there."""
+        if self.process is not None:
+            return
         command = [sys.executable, str(Path(__file__).with_name("child.py")), str(self.seeds), str(ROOM_MB)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1", "MALLOC_ARENA_MAX": "1"}
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
@@ -84,8 +86,7 @@ class Child:
 
     def ask(self, place: int, number: int, trace: bool) -> dict[str, Any]:
         """What an input leads to."""
-        if self.process is None:
-            self.start()
+        self.start()
         child = self.process
         assert child is not None and child.stdin is not None and child.stdout is not None
         child.stdin.write(f"{place} {number} {int(trace)}\n".encode())
@@ -130,9 +131,9 @@ def cpu_seconds(process: int) -> float:
     return (int(parts[11]) + int(parts[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def fuzz(place: int, seeds: Path, first: int, *, inputs: int | None = None, seconds: float = 0.0) -> Found:
+def fuzz(place: int, child: Child, first: int, *, inputs: int | None = None, seconds: float = 0.0) -> Found:
     """Try inputs of one format, so many or for so long (at least one)."""
-    found, child = Found(FORMATS[place].name), Child(seeds)
+    found = Found(FORMATS[place].name)
     try:
         child.start()
         begin, number = time.monotonic(), first
@@ -275,7 +276,9 @@ def main() -> int:
             make(FORMATS[places[0]], args.input, Path(name) / str(places[0]), args.keep)
         results = []
         with ThreadPoolExecutor(args.workers) as pool:
-            for found in pool.map(lambda place: fuzz(place, Path(name), first, inputs=inputs, seconds=share), places):
+            for found in pool.map(
+                lambda place: fuzz(place, Child(Path(name)), first, inputs=inputs, seconds=share), places
+            ):
                 print("\n".join(show(found)), flush=True)
                 results.append(found)
     print(f"{sum(found.inputs for found in results)} inputs, {sum(len(f.failures) for f in results)} bugs")

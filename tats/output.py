@@ -154,7 +154,8 @@ class Store:
                 raise TypeError("settings are names with values")
         except (UserError, KeyError, TypeError, AttributeError):
             raise UserError(f"{path} is damaged: delete it with the codes beside it, or give another --save") from None
-        before = {"cfg_scale": 1.0, **before}  # what runs did before there was guidance
+        if "cfg_scale" in self.settings:
+            before = {"cfg_scale": 1.0, **before}  # what runs did before there was guidance
         changed = [
             f"{name} {before.get(name)!r} then, {self.settings.get(name)!r} now"
             for name in sorted({*before, *self.settings})

@@ -76,13 +76,15 @@ def share(source: Path, target: Path) -> None:
     partial = beside(target, ".partial")
     partial.unlink(missing_ok=True)
     try:
-        os.link(source, partial)
-    except OSError:
-        shutil.copy2(source, partial)
-        _sync(partial)
-    sums = _sums(source)
-    _place(partial, target, sums[0] if sums else checksum(source))
-    partial.unlink(missing_ok=True)  # renaming a second name of the same file leaves both
+        try:
+            os.link(source, partial)
+        except OSError:
+            shutil.copy2(source, partial)
+            _sync(partial)
+        sums = _sums(source)
+        _place(partial, target, sums[0] if sums else checksum(source))
+    finally:  # renaming a second name of the same file leaves both
+        partial.unlink(missing_ok=True)
 
 
 def remove(path: Path) -> None:

@@ -22,7 +22,8 @@ def main() -> None:
     sounds = checkpoint.load_sound_vqgan(args.gpt_ckpt, args.stft_vqgan_ckpt, device)
     heard = listening.listen(args, gpt.config, vqgan, sounds)
     args = replace(args, output=args.output.filled(2048 if args.audio is None else 1, heard.fps))
-    wanted = conditions.conditions_of(gpt.config, args.output, vqgan, heard.total, by_window=args.audio is not None)
+    alone = args.audio is not None
+    wanted = conditions.conditions_of(gpt.config, args.output, vqgan, heard.total, by_window=alone, sound=alone)
     wanted = listening.with_classes(wanted, args, gpt.config, heard)
     videos = sampling.videos_of(gpt.config, args, wanted)
     context = listening.context_of(args, gpt.config)

@@ -24,14 +24,15 @@ def main() -> None:
     frames = long_run.latent_length(args.frames, args.sample_length, vqgan, step)
     judge = judging.opened(args, judging.data_of(args.judge), frames, vqgan)
     given = sampling.given_by(args, coarse.config, vqgan, side, frames)
-    wanted = conditions.conditions_of(coarse.config, args.output, vqgan, frames)
     changing = schedule.changes(coarse.config, args.output, vqgan, frames)
     pair = {args.ckpt1: coarse.config, args.ckpt2: fine.config}
     sounds = joined_sounds.joined_sounds(args, schedule, pair, vqgan, frames)
+    wanted = conditions.conditions_of(coarse.config, args.output, vqgan, frames, sound=bool(sounds.given))
     videos = sampling.videos_of(coarse.config, args, wanted, given)
-    models = {"coarse": coarse, "fine": fine, "vqgan": vqgan, **sounds.models}
     settings = {"length": frames - 1, "context": context, **schedule.settings, **sounds.settings}
-    store = sampling.open_store(args, models, wanted, given, **settings)
+    store = sampling.open_store(
+        args, {"coarse": coarse, "fine": fine, "vqgan": vqgan, **sounds.models}, wanted, given, **settings
+    )
     store.entries |= sounds.entries
 
     def make(batch, known, start):

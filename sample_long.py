@@ -22,13 +22,13 @@ def main() -> None:
     side, trained = sampling.side_of(gpt, args.sample_resolution), gpt.config.latent_shape
     judge = judging.opened(args, judging.data_of(args.judge), length, vqgan)
     given = sampling.given_by(args, gpt.config, vqgan, side, length)
-    wanted = conditions.conditions_of(gpt.config, args.output, vqgan, length, by_window=True)
     changing = schedule.changes(gpt.config, args.output, vqgan, length)
     sounds = joined_sounds.joined_sounds(args, schedule, {args.gpt_ckpt: gpt.config}, vqgan, length)
+    sounding = bool(sounds.given)
+    wanted = conditions.conditions_of(gpt.config, args.output, vqgan, length, by_window=True, sound=sounding)
     videos = sampling.videos_of(gpt.config, args, wanted, given)
-    models = {"gpt": gpt, "vqgan": vqgan, **sounds.models}
     settings = {"length": length, "context": context, "side": side, **schedule.settings, **sounds.settings}
-    store = sampling.open_store(args, models, wanted, given, **settings)
+    store = sampling.open_store(args, {"gpt": gpt, "vqgan": vqgan, **sounds.models}, wanted, given, **settings)
     store.entries |= sounds.entries
 
     def make(batch, known, start):

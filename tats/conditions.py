@@ -71,26 +71,36 @@ def _turn(row: Sequence[str], video: Video) -> str:
 
 
 def conditions_of(
-    config: GPTConfig, wanted: OutputConfig, vqgan: VQGAN | None = None, total: int = 0, by_window: bool = False
+    config: GPTConfig,
+    wanted: OutputConfig,
+    vqgan: VQGAN | None = None,
+    total: int = 0,
+    by_window: bool = False,
+    sound: bool = False,
 ) -> Conditions:
     """The conditions that the flags ask for, for videos of `total` latent frames of `vqgan`, which only transformers
-    by semantic maps need to know. by_window: see `tats.map_files.map_codes`.
+    by semantic maps need to know. by_window: see `tats.map_files.map_codes`. sound: a sound is given beside them.
+
+    Classes take turns without --label, unless the transformer can do without and something else is given.
 
     Raises:
         UserError: they are not those of the transformer, or a class, a file or a sentence is wrong.
     """
     by_class = "label" in config.keys
-    if wanted.class_cond is not None and wanted.class_cond != by_class:
+    optional = config.parts_optional
+    if wanted.class_cond is not None and wanted.class_cond != by_class and not (optional and by_class):
         has = "makes videos by class" if by_class else "knows no classes"
         flag = "--class_cond" if wanted.class_cond else "--no_class_cond"
         raise UserError(f"{flag} does not go with this transformer, which {has}: leave it out")
     if wanted.label and not by_class:
         raise UserError("--label is for transformers that make videos by class, which this one does not")
-    if wanted.text is None and "text" in config.keys:
+    if wanted.text is None and "text" in config.keys and not optional:
         raise UserError("this transformer is conditioned on text: --text is needed, a sentence or a file of them")
     if wanted.text is not None and "text" not in config.keys:
         raise UserError("--text is for transformers conditioned on text, which this one is not")
-    labels = _labels(config, wanted.label) if by_class else None
+    others = sound or wanted.text is not None or wanted.smap is not None
+    left_out = wanted.class_cond is False or (others and wanted.class_cond is None and not wanted.label)
+    labels = None if not by_class or (optional and left_out) else _labels(config, wanted.label)
     texts = None if wanted.text is None else sentences(wanted.text)
     tokens = None if texts is None else tokens_of(config, wanted, texts)
     return Conditions(labels, texts, tokens, *_maps(config, wanted, vqgan, total, by_window))
@@ -103,6 +113,8 @@ def _maps(
     if "smap" not in config.keys:
         if wanted.smap is not None:
             raise UserError("--smap is for transformers conditioned on semantic maps, which this one is not")
+        return ()
+    if wanted.smap is None and config.parts_optional:
         return ()
     if wanted.smap is None or wanted.smap_vqgan_ckpt is None:
         raise UserError(

@@ -21,6 +21,7 @@ from tats.data.spectrogram import RATE
 from tats.films import Heard
 from tats.flags import UserError
 from tats.gpt.config import GPTConfig
+from tats.gpt.model import GPT
 from tats.gpt.sample_config import HierarchicalConfig, LongConfig
 from tats.listening import Division, digest_of, sound_codes, warn_of
 from tats.media import AAC_RATES, Sound
@@ -73,7 +74,7 @@ class JoinedSounds:
         return {} if self.codes is None else {"sound": self.codes}
 
     @property
-    def models(self) -> dict[str, VQGAN]:
+    def models(self) -> dict[str, GPT | VQGAN]:
         """The model that the codes depend on."""
         return {} if self.vqgan is None else {"stft_vqgan": self.vqgan}
 
@@ -139,6 +140,8 @@ def joined_sounds(
         return JoinedSounds()
     sounds = [] if args.audio is None else [(0, Path(args.audio).expanduser(), f"--audio {args.audio}")]
     sounds += schedule.sounds
+    if not sounds and all(config.parts_optional for config in takers.values()):
+        return JoinedSounds()
     if not sounds or sounds[0][0] > 0:
         raise UserError(
             "this transformer is conditioned on sound, and the first frames have none: --audio is needed, a sound or "

@@ -37,12 +37,16 @@ def models(tmp_path_factory):
         "both": BY_BOTH,
         "coarse": {"shape": (3, 2, 2), "stride": 4, **BY_BOTH},
         "between": {"n_unmasked": 4, **BY_BOTH},
+        "either": {"empty": True, **BY_BOTH},
         "map": {"key": "smap", "conditions": [("smap", 5 * 2 * 2, 9)]},
     }.items():
         gpt = tiny_gpt(**sizes).float()
         by_text = "text" in gpt.config.keys
         gpt.config = dataclasses.replace(
-            gpt.config, bpe=PAIRS.json if by_text else None, label_names=["ape", "bee", "cat"] if by_text else None
+            gpt.config,
+            bpe=PAIRS.json if by_text else None,
+            label_names=["ape", "bee", "cat"] if by_text else None,
+            parts_optional=name == "either",
         )
         checkpoint.save(gpt, folder / name)
     return folder
@@ -168,3 +172,21 @@ def test_maps_of_another_kind_are_refused(models, tmp_path, monkeypatch, array, 
     flags = ["--gpt_ckpt", models / "map", "--vqgan_ckpt", models / "vqgan", "--save", tmp_path / "out"]
     with pytest.raises(UserError, match=words):
         run(sample_short, monkeypatch, *flags, "--smap", tmp_path / "maps.npy", "--smap_vqgan_ckpt", models / "maps")
+
+
+@pytest.mark.parametrize("flags, given", [
+    (["--text", "a red circle"], {"text": "a red circle"}),
+    (["--label", "bee"], {"label": "bee"}),
+    (["--label", "bee", "--text", "a red circle"], {"label": "bee", "text": "a red circle"}),
+    (["--class_cond", "--text", "a red circle"], {"label": ["ape", "bee"], "text": "a red circle"}),
+    ([], {"label": ["ape", "bee"]}),
+])  # fmt: skip
+def test_what_is_not_said_is_left_out_where_it_was_in_training(models, tmp_path, monkeypatch, flags, given):
+    own = ["--gpt_ckpt", models / "either", "--vqgan_ckpt", models / "vqgan", "--n_sample", 2, "--top_k", 9]
+    run(sample_short, monkeypatch, *own, *flags, "--save", tmp_path)
+    codes, manifest = made_by(tmp_path)
+    gpt = tats.load_transformer(models / "either")
+    assert torch.equal(codes, tats.sample_codes(gpt, **given, seeds=[0, 1], top_k=9, top_p=0.92))
+    assert ("text" in manifest["videos"][0], manifest["videos"][0]["class"] is not None) == (
+        "text" in given, "label" in given
+    )  # fmt: skip

@@ -30,7 +30,8 @@ def condition(
 
     label: a class id or its name, or one for each video. text: a sentence or one for each video, for transformers that
     hold their byte pairs; ids [L] or [batch, L] for all. sound: codes of the sound, [t, h, w] or [batch, t, h, w].
-    smap: codes of the semantic maps, likewise. Exactly what the model was trained with is taken; an unconditional model
+    smap: codes of the semantic maps, likewise. Exactly what the model was trained with is taken; one that was trained
+    with --cond_dropout_parts takes any of its parts, what is missing becomes ids that say so. An unconditional model
     takes none and starts with its start token (as_published: with id 0).
 
     Raises:
@@ -41,7 +42,12 @@ def condition(
     _check_given(config, [key for key, value in given.items() if value is not None])
     if not config.parts:
         return torch.full((batch, 1), 0 if as_published else config.sos_token, dtype=torch.long, device=device)
-    rows = [_ids(config, part, given[part.key], batch).to(device) + part.first_id for part in config.parts]
+    rows = [
+        _empty(part, batch, device)
+        if given[part.key] is None
+        else _ids(config, part, given[part.key], batch).to(device) + part.first_id
+        for part in config.parts
+    ]
     return torch.cat(rows, 1)
 
 
@@ -55,15 +61,21 @@ def empty_condition(config: GPTConfig, batch: int, device: torch.device | str = 
         raise UserError(
             "this transformer knows no empty condition: train it with --cond_dropout above 0, and with a condition"
         )
-    rows = [torch.full((batch, part.n_cond), part.empty_id, device=device) for part in config.parts]
-    return torch.cat(rows, 1)
+    return torch.cat([_empty(part, batch, device) for part in config.parts], 1)
+
+
+def _empty(part: Part, batch: int, device: torch.device | str) -> Tensor:
+    """The tokens that say that a part is not given: int64 [batch, part.n_cond]."""
+    return torch.full((batch, part.n_cond), part.empty_id, dtype=torch.long, device=device)
 
 
 def _check_given(config: GPTConfig, given: list[str]) -> None:
-    """Exactly the parts of the condition must be there."""
-    if given != list(config.keys):
+    """Exactly the parts of the condition must be there, or one or more of them where they were left out in training."""
+    some = config.parts_optional and given and set(given) <= set(config.keys)
+    if given != list(config.keys) and not some:
         has = " and ".join(WORDS[key] for key in given) or "no condition"
-        needs = " and ".join(WORDS[key] for key in config.keys) or "no condition (it is unconditional)"
+        between = " or " if config.parts_optional else " and "
+        needs = between.join(WORDS[key] for key in config.keys) or "no condition (it is unconditional)"
         raise UserError(f"this transformer takes {needs}, but {has} was given")
 
 

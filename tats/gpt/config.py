@@ -60,6 +60,7 @@ class GPTConfig:
         (), "parts of the condition: what it is, tokens, ids; empty: one part of n_cond tokens", flag=False
     )
     empty: bool = arg(False, "the last id of every part says that nothing is given", flag=False)
+    parts_optional: bool = arg(False, "parts were left out one by one in training: some may be missing", flag=False)
     bpe: str | None = arg(None, "byte pairs of the texts, as JSON; none: those of CLIP", flag=False)
     sos_token: int = arg(0, "id of the start token of an unconditional model", flag=False)
     label_names: list[str] | None = arg(None, "names of the classes, by id", flag=False)
@@ -139,14 +140,15 @@ class GPTConfig:
         label_names: Sequence[str] | None = None,
         places_shape: tuple[int, int, int] | None = None,
         empty: bool = False,
+        parts_optional: bool = False,
         bpe: str | None = None,
     ) -> "GPTConfig":
         """This architecture for the data at hand: the sizes that have no flags, and a window that fits.
 
         latent_shape: latent frames (after --sample_every_n_latent_frames), rows and columns of one clip. conditions:
         (what, tokens, ids) of each of `keys`, in their order; none without condition. empty: every part gets one id
-        more, its last, which says that nothing is given. bpe: see the field. Raises UserError where --block_size or
-        --n_unmasked do not fit these sizes.
+        more, its last, which says that nothing is given. parts_optional, bpe: see the fields. Raises UserError where
+        --block_size or --n_unmasked do not fit these sizes.
         """
         if tuple(key for key, _, _ in conditions) != self.keys:
             raise ValueError(f"conditions must be the parts of {self.key}, got {[key for key, _, _ in conditions]}")
@@ -172,6 +174,7 @@ class GPTConfig:
             n_cond=n_cond,
             conditions=parts,
             empty=empty,
+            parts_optional=parts_optional,
             bpe=bpe,
             label_names=list(label_names) if label_names is not None else None,
             places_shape=places_shape,

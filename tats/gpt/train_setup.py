@@ -49,6 +49,7 @@ def fit_to_data(
         label_names=data.label_names if "label" in gpt.keys else None,
         places_shape=table,
         empty=_has_empty(gpt, training),
+        parts_optional=training.cond_dropout_parts > 0,
         bpe=texts.stored if texts else None,
     )
     return fitted, remarks

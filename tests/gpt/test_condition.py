@@ -155,3 +155,34 @@ def test_videos_of_every_sampler_depend_on_their_condition_alone(keys):
 def test_a_condition_of_several_tokens_is_an_anchor_as_a_whole():
     config = GPTConfig(**SMALL, n_unmasked=4, cond_stage_key="text").fitted((3, 2, 2), 37, [PARTS[1]])
     assert config.ends == (4 + 4, 3) and config.block_size == 4 + 12 - 1
+
+
+def test_a_part_may_be_missing_where_parts_were_left_out_in_training():
+    gpt = tiny_gpt(key="label+text", conditions=part_of("label", "text"), empty=True).float()
+    text, both = GIVEN["text"], given_for("label", "text")
+    with pytest.raises(UserError, match="takes a label and a text, but a text was given"):
+        condition(gpt.config, 2, text=text)
+    gpt.config = dataclasses.replace(gpt.config, parts_optional=True)
+    whole, nothing = condition(gpt.config, 2, **both), empty_condition(gpt.config, 2)
+    label, words = condition(gpt.config, 2, label=both["label"]), condition(gpt.config, 2, text=text)
+    assert torch.equal(label, torch.cat([whole[:, :1], nothing[:, 1:]], 1))
+    assert torch.equal(words, torch.cat([nothing[:, :1], whole[:, 1:]], 1)) and words.dtype == torch.int64
+    for given, match in ({}, "takes a label or a text, but no condition"), ({**both, "sound": text}, "and a sound was"):
+        with pytest.raises(UserError, match=match):
+            condition(gpt.config, 2, **given)
+    codes = sample_codes(gpt, text=text, seeds=[0, 1], top_k=1)
+    with torch.no_grad():
+        logits, _ = predict(gpt, words, codes)
+    assert torch.equal(logits[..., gpt.config.code_offset :].argmax(-1), codes.flatten(1))
+    film = torch.stack(list(sample_long_codes(gpt, 7, 2, text=text, seeds=[0, 1], top_k=1)), 1)
+    assert torch.equal(film[:, : codes.shape[1]], codes)
+
+
+def test_checkpoints_say_whether_parts_may_be_missing(tmp_path):
+    gpt = tiny_gpt(key="label+text", conditions=part_of("label", "text"), empty=True)
+    for optional in (False, True):
+        gpt.config = dataclasses.replace(gpt.config, parts_optional=optional)
+        checkpoint.save(gpt, tmp_path / str(optional))
+        assert checkpoint.load_transformer(tmp_path / str(optional)).config == gpt.config
+    before = {name: value for name, value in to_dict(gpt.config).items() if name != "parts_optional"}
+    assert not from_dict(GPTConfig, before).parts_optional

@@ -1,6 +1,7 @@
 """Conditions that are left out in training: how often, and that it depends on (seed, step, clip) alone."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -93,6 +94,13 @@ def test_only_dropout_changes_what_a_checkpoint_is():
     assert (published.empty, published.code_offset, published.vocabulary) == (False, 3, 40)
     assert (guided.empty, guided.code_offset, guided.vocabulary) == (True, 4, 41)
     assert empty_condition(guided, 2).tolist() == [[3], [3]]
+    assert not (published.parts_optional or guided.parts_optional)
+    several = replace(flags, cond_stage_key="label+stft")
+    data.source = lambda split: type("Source", (), {"beside": {"stft": type("Part", (), {"latent_shape": (2, 2, 1), "n_codes": 5})}})  # fmt: skip  # noqa: E501
+    either, _ = fit_to_data(
+        several, GPTTrainConfig(cond_dropout_parts=0.1), data, type("Frozen", (), {"vqgan": None, "sound": None})
+    )
+    assert either.parts_optional and either.empty and either.conditions == (("label", 1, 4), ("stft", 4, 6))
 
 
 def test_guidance_can_be_learned_from_a_checkpoint_without_it(tmp_path):

@@ -16,7 +16,7 @@ ONLY ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check-env demo long conditions test lint format bench reliability fuzz parity docs clean
+.PHONY: help setup check-env demo long conditions test lint format bench bench-gpu reliability fuzz parity docs clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */  make \1|/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -60,6 +60,9 @@ format: $(STAMP)  ## bring the code into the common format
 bench: $(STAMP)  ## measure what the README states; results go to benchmarks/results
 	@for file in $(filter-out benchmarks/tables.py benchmarks/lanes.py benchmarks/long_%.py benchmarks/conditions_%.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(PY) $$file || exit 1; done
 	@$(PY) benchmarks/tables.py
+
+bench-gpu:  ## check and time the Triton kernels on this machine's GPU (at most 8 minutes; needs torch and triton only)
+	@$(if $(wildcard $(PY)),$(PY),$(PYTHON)) kernels/bench.py
 
 reliability: $(STAMP)  ## prove what docs/reliability.md promises, with kills and broken files (MINUTES=60)
 	@$(PY) tests/reliability/everything.py --minutes $(MINUTES)

@@ -26,8 +26,13 @@ def attention(q: Tensor, k: Tensor, v: Tensor, prefix: int = 0, suffix: int = 0)
         raise ValueError(f"q, k, v must share one shape [B, N, L, D], got {[*q.shape]}, {[*k.shape]}, {[*v.shape]}")
     if prefix < 0 or suffix < 0 or prefix + suffix > q.shape[2]:
         raise ValueError(f"{prefix} anchors in front and {suffix} at the end do not fit into {q.shape[2]} positions")
-    if chosen("attention", q.device) == "reference":
+    name = chosen("attention", q.device, q.shape[3])
+    if name == "reference":
         return attention_reference(q, k, v, prefix, suffix)
+    if name == "fused":
+        from .fused import attention_fused
+
+        return attention_fused(q, k, v, prefix, suffix)
     return _attention_torch(q, k, v, prefix, suffix)
 
 

@@ -22,6 +22,11 @@ def nearest_code(vectors: Tensor, codes: Tensor) -> Tensor:
     with torch.autocast(vectors.device.type, enabled=False):
         dtype = torch.promote_types(torch.promote_types(vectors.dtype, codes.dtype), torch.float32)
         vectors, codes = vectors.to(dtype), codes.to(dtype)
-        if chosen("nearest_code", vectors.device) == "reference":
+        name = chosen("nearest_code", vectors.device, vectors.shape[1])
+        if name == "reference":
             return nearest_code_reference(vectors, codes)
+        if name == "fused":
+            from .fused import nearest_code_fused
+
+            return nearest_code_fused(vectors, codes)
         return nearest_code_tiled(vectors, codes)

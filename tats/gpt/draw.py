@@ -8,8 +8,7 @@ import torch
 from torch import Tensor
 
 from tats.flags import UserError
-
-FIRST_LOOK = 128  # candidates looked at before a whole row is sorted
+from tats.kernels.draw_code import draw_code, probabilities
 
 Noise = Callable[[int, int], Tensor]  # (frame, n) -> [B, n] in [0, 1)
 
@@ -37,65 +36,15 @@ class Draw:
 
     def __call__(self, logits: Tensor, u: Tensor) -> Tensor:
         """logits float [B, n], u [B] in [0, 1) -> int64 [B] in [0, n)"""
-        if self.top_k == 1:
-            return logits.argmax(-1)
-        if logits.device.type == "cpu" and logits.dtype in (torch.float32, torch.float64):
-            rows, numbers = logits.detach().numpy(), np.broadcast_to(u.double().numpy(), len(logits))
-            return torch.tensor([self._pick_row(row, number) for row, number in zip(rows, numbers)])
-        return pick(self.probabilities(logits), u)
-
-    def _pick_row(self, logits: np.ndarray, u: float) -> int:
-        """`pick` of `probabilities` for one row on a CPU; orders nothing but the candidates that top-k leaves."""
-        logits = logits / logits.dtype.type(self.temperature)
-        n = len(logits)
-        k, p = min(self.top_k or n, n), 1.0 if self.top_p is None else self.top_p
-        ids = np.arange(n) if k == n else np.flatnonzero(logits >= np.partition(logits, n - k)[n - k])
-        weights = np.exp(logits[ids] - logits[ids].max())  # of the candidates, in the order of their ids
-        if p < 1:
-            ordered = np.sort(weights)[::-1]
-            shares = np.cumsum(ordered / ordered.sum(), dtype=np.float64).astype(ordered.dtype)
-            kept = 1 + int(np.count_nonzero(shares[:-1] <= p))  # up to the one that crosses p
-            above, equal = weights > ordered[kept - 1], np.flatnonzero(weights == ordered[kept - 1])
-            above[equal[: kept - np.count_nonzero(above)]] = True  # of equals, those with the lower ids
-            ids, weights = ids[above], weights[above]
-        sums = np.cumsum(weights, dtype=np.float64)
-        return int(ids[np.searchsorted(sums, min(u * sums[-1], np.nextafter(sums[-1], 0.0)), side="right")])
+        return draw_code(logits, u, *self._settings)
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """What is drawn from: logits [B, n] -> float [B, n], each row sums up to 1."""
-        logits = logits.float() if logits.dtype in (torch.float16, torch.bfloat16) else logits
-        logits = logits / self.temperature
-        n = logits.shape[-1]
-        k = min(self.top_k or n, n)
-        p = 1.0 if self.top_p is None else self.top_p
-        if k < n:
-            kth = logits.topk(k, -1, sorted=False).values.amin(-1, keepdim=True)  # [B, 1]
-            logits = logits.masked_fill(logits < kth, -float("inf"))
-        return _nucleus(logits, p) if p < 1 else logits.softmax(-1)
+        return probabilities(logits, *self._settings)
 
-
-def _nucleus(logits: Tensor, p: float) -> Tensor:
-    """Probabilities of the most likely entries up to the one whose predecessors sum up to more than p.  [B, n]"""
-    probabilities = logits.softmax(-1)
-    n = logits.shape[-1]
-    look = min(FIRST_LOOK, n)
-    ids = logits.topk(look, -1).indices  # [B, look], most likely first
-    values = probabilities.gather(-1, ids)
-    if look < n and bool((values.sum(-1) <= p).any()):  # some row is flatter than that: sort whole rows
-        ids = logits.argsort(-1, descending=True)
-        values = probabilities.gather(-1, ids)
-    removed = values.cumsum(-1)[:, :-1] > p  # everything behind the entry that crosses p
-    values[:, 1:] = values[:, 1:].masked_fill(removed, 0.0)
-    values = values / values.sum(-1, keepdim=True)
-    return torch.zeros_like(probabilities).scatter_(-1, ids, values)
-
-
-def pick(probabilities: Tensor, u: Tensor) -> Tensor:
-    """The entry in whose share of [0, 1) the number u falls.  [B, n], [B] -> int64 [B]; never one of probability 0."""
-    sums = probabilities.double().cumsum(-1)  # [B, n]
-    total = sums[:, -1:]
-    at = torch.minimum(u[:, None].to(sums) * total, torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(sums, at, right=True)[:, 0]
+    @property
+    def _settings(self) -> tuple[float, int, float]:
+        return self.temperature, self.top_k or 0, 1.0 if self.top_p is None else self.top_p
 
 
 def filter_logits(logits: Tensor, top_k: int = 0, top_p: float = 1.0, min_keep: int = 1) -> Tensor:

@@ -2,8 +2,9 @@
 
 import pytest
 import torch
+from tats.kernels.draw_code.reference import FIRST_LOOK, pick
 
-from tats.gpt.draw import FIRST_LOOK, Draw, filter_logits, pick, seeded_noise
+from tats.gpt.draw import Draw, filter_logits, seeded_noise
 
 
 @pytest.mark.parametrize(

@@ -6,10 +6,11 @@ import pytest
 import torch
 from gpt_parts import tiny_gpt
 from tats.kernels.decode_attention import blas, decode_attention_blas, decode_attention_reference
+from tats.kernels.draw_code import pick
 
 from benchmarks import sampling
 from tats.flags import UserError
-from tats.gpt.draw import Draw, pick
+from tats.gpt.draw import Draw
 from tats.gpt.engine import Engine, only_packed, prepared
 from tats.gpt.model import GPT
 from tats.gpt.packed import PRECISIONS, Eighth, Halved, Plain, Reordered, pack, rounded

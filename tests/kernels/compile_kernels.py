@@ -1,8 +1,10 @@
 """Compiles every kernel for GPUs that need not be here, with the tiles of a GPU, and prints one line for each.
 
 Each op is called with tensors on the CPU; what it would launch is caught and compiled instead. Run by test_compile.py,
-in a process of its own, because Triton's interpreter must be off.
+in a process of its own, because Triton's interpreter must be off. With --all, other types and head widths too: minutes.
 """
+
+import sys
 
 import torch
 import triton
@@ -56,11 +58,12 @@ def decode(dtype, width):
 def main():
     JITFunction.run = caught
     attention(torch.bfloat16, 64)
-    attention(torch.float16, 128)
-    attention(torch.float32, 128)
     decode(torch.bfloat16, 64)
     nearest_code_fused(torch.zeros(100, 256), torch.zeros(300, 256))
-    nearest_code_fused(torch.zeros(100, 256), torch.zeros(300, 256), "tf32x3")
+    if "--all" in sys.argv:
+        attention(torch.float16, 128)
+        attention(torch.float32, 128)
+        nearest_code_fused(torch.zeros(100, 256), torch.zeros(300, 256), "tf32x3")
     draw_code_fused(torch.zeros(2, 16485), torch.zeros(2, dtype=torch.float64), 1.0, 2048, 0.92)
     seen = {}
     for kernel, args, options in launched:

@@ -297,11 +297,14 @@ class Folder(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         if not trainer.is_global_zero:
             return
-        self.run.checkpoints.mkdir(parents=True, exist_ok=True)
-        if not self.claimed:
-            self.held.enter_context(only_here(self.run.folder))
-        if self.settings is not None:
-            flags.save_yaml(self.settings, self.run.folder / "config.yaml")
+        try:
+            self.run.checkpoints.mkdir(parents=True, exist_ok=True)
+            if not self.claimed:
+                self.held.enter_context(only_here(self.run.folder))
+            if self.settings is not None:
+                flags.save_yaml(self.settings, self.run.folder / "config.yaml")
+        except OSError as error:
+            raise UserError(f"can't write in {self.run.folder}: {error.strerror}; what is there is untouched") from None
 
 
 def check_intervals(config: TrainerConfig, loader: Any) -> None:

@@ -19,23 +19,26 @@ sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
 from killed_training import COMMON, TRAINERS, Plan, load, newest, run, save_data, words  # noqa: E402
 
-SIZE = 16 << 20  # bytes of the disk
+SIZE = 64 << 20  # bytes of the disk
+ROOM = 96 << 10  # bytes that are left: enough for the settings and the log, not for a checkpoint
 
 
 @contextmanager
 def small_disk(size: int) -> Iterator[Path | None]:
     """A file system of `size` bytes in memory; None where this user may not mount one."""
     with tempfile.TemporaryDirectory() as name:
-        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", name]
+        disk = Path(name) / "disk"
+        disk.mkdir()
+        command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(disk)]
         try:
             mounted = subprocess.run(command, capture_output=True, check=False).returncode == 0
         except OSError:
             mounted = False
         try:
-            yield Path(name) if mounted else None
+            yield disk if mounted else None
         finally:
-            if mounted:
-                subprocess.run(["umount", name], check=True)
+            if mounted:  # lazily: workers of runs that have ended may still be about to end
+                subprocess.run(["umount", "-l", str(disk)], check=True)
 
 
 def full_disk(script: str, data: Path) -> tuple[str, list[str]]:
@@ -47,7 +50,7 @@ def full_disk(script: str, data: Path) -> tuple[str, list[str]]:
     with small_disk(SIZE) as disk:
         if disk is None:
             return "no disk could be mounted", []
-        folder = disk / "runs"
+        folder = disk  # what the runs say is written beside it
         if run([script, *words(settings)], folder, Plan())[0] != "ended":
             return "failed", ["the run on a small disk failed"]
         last, wrong = newest(folder) / "checkpoints" / "last.ckpt", []
@@ -55,6 +58,7 @@ def full_disk(script: str, data: Path) -> tuple[str, list[str]]:
         with fill.open("wb", buffering=0) as file:
             while fill_up(file):
                 pass
+            file.truncate(max(0, file.tell() - ROOM))
         how = run([script, *words({**settings, "max_steps": 8})], folder, Plan())[0]
         log = folder.with_suffix(".log").read_text()
         if how != "failed" or "No space left on device; earlier checkpoints are untouched" not in log:

@@ -16,7 +16,7 @@ ONLY ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check-env demo long conditions test lint format bench bench-gpu reliability fuzz parity docs clean
+.PHONY: help setup check-env demo long conditions test lint format bench bench-table bench-check bench-gpu reliability fuzz parity docs clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):[^#]*## */  make \1|/p' $(firstword $(MAKEFILE_LIST)) | \
@@ -56,6 +56,8 @@ lint: $(STAMP)  ## format, lint, types
 format: $(STAMP)  ## bring the code into the common format
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
+
+bench-table: docs  ## the README's speed table and the goals in docs/speed.md, anew from the stored results
 
 bench: $(STAMP)  ## measure what the README states; results go to benchmarks/results
 	@for file in $(filter-out benchmarks/tables.py benchmarks/lanes.py benchmarks/long_%.py benchmarks/conditions_%.py,$(wildcard benchmarks/*.py)); do echo "== $$file"; $(PY) $$file || exit 1; done

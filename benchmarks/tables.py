@@ -5,7 +5,8 @@
 
 A benchmark calls `store`, which writes `benchmarks/results/NAME.json`: what was measured, on what machine, by which
 command, and the table it makes. In a Markdown file, whatever stands between the lines `<!-- table:NAME -->` and
-`<!-- /table -->` is replaced by that table. A test fails when they differ.
+`<!-- /table -->` is replaced by that table. A test fails when they differ. Two tables are made from several results,
+the goals of `benchmarks/goals.py` beside what was measured: `speed_summary` and `speed_goals`.
 """
 
 import json
@@ -22,6 +23,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
 DOCUMENTS = ("README.md", "docs/**/*.md")
+sys.path.insert(0, str(ROOT))
 BLOCK = re.compile(r"^<!-- table:([\w.-]+) -->\n(.*?)^<!-- /table -->$", re.MULTILINE | re.DOTALL)
 OPEN = re.compile(r"^<!-- table:", re.MULTILINE)
 
@@ -98,24 +100,26 @@ def cell(value: Any) -> str:
     return str(value).replace("|", "\\|").replace("\n", " ")
 
 
+def grid(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> list[str]:
+    """The lines of a table in Markdown; columns of nothing but numbers stand to the right."""
+    numeric = [all(isinstance(row[k], (int, float)) or row[k] is None for row in rows) for k in range(len(columns))]
+    return [
+        "| " + " | ".join(map(cell, columns)) + " |",
+        "|" + "|".join("---:" if right else "---" for right in numeric) + "|",
+        *("| " + " | ".join(map(cell, row)) + " |" for row in rows),
+    ]
+
+
 def markdown(result: Mapping[str, Any]) -> str:
     """The table of a stored result, with its note and how it was measured; ends with a line break."""
     table = result["table"]
-    columns = table["columns"]
-    numeric = [
-        all(isinstance(row[k], (int, float)) or row[k] is None for row in table["rows"]) for k in range(len(columns))
-    ]
-    lines = [
-        "| " + " | ".join(map(cell, columns)) + " |",
-        "|" + "|".join("---:" if right else "---" for right in numeric) + "|",
-        *("| " + " | ".join(map(cell, row)) + " |" for row in table["rows"]),
-        "",
-    ]
     where = result["machine"]
     made = f"{where['gpu']}, " if "gpu" in where else ""
     made += f"{where['cores']} cores of {where['processor']}, torch {where.get('torch', '–')}, {result['date']}"
     note = f"{table['note'].rstrip('.')}. " if table.get("note") else ""
-    return "\n".join([*lines, f"{note}Measured with `{result['command']}` on {made}.", ""])
+    return "\n".join(
+        [*grid(table["columns"], table["rows"]), "", f"{note}Measured with `{result['command']}` on {made}.", ""]
+    )
 
 
 def fill(text: str, results: Path = RESULTS) -> str:
@@ -127,11 +131,15 @@ def fill(text: str, results: Path = RESULTS) -> str:
     if len(OPEN.findall(text)) != len(BLOCK.findall(text)):
         raise TableError("a line <!-- table:NAME --> has no line <!-- /table --> behind it")
 
+    from benchmarks import goals
+
     def made(block: re.Match[str]) -> str:
         path = results / f"{block[1]}.json"
-        if not path.exists():
+        table = goals.made(block[1], results)
+        if table is None and not path.exists():
             raise TableError(f"table {block[1]}: there is no {path.name} in {results.name}/")
-        table = markdown(json.loads(path.read_text(encoding="utf-8")))
+        if table is None:
+            table = markdown(json.loads(path.read_text(encoding="utf-8")))
         return f"<!-- table:{block[1]} -->\n{table}<!-- /table -->"
 
     return BLOCK.sub(made, text)

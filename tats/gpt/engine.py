@@ -2,6 +2,7 @@
 
 import copy
 import weakref
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -68,9 +69,17 @@ class Engine:
         other.batch, other.cache = batch, KVCache(self.config, batch, self.device, self.dtype)
         return other
 
-    def reset(self) -> None:
-        """Forget everything seen: a new window begins."""
-        self.cache.length = 0
+    def reset(self, rows: Tensor | Sequence[int] | None = None) -> None:
+        """Forget everything that some windows have seen (None: all): new ones begin."""
+        self.cache.reset(rows)
+
+    def seen(self, rows: Sequence[int] | None = None) -> list[int]:
+        """How many positions some windows have seen (None: all)."""
+        return self.cache.seen(rows)
+
+    def rewind(self, lengths: Sequence[int], rows: Sequence[int] | None = None) -> None:
+        """Forget what some windows (None: all) have seen behind the first `lengths` positions of each."""
+        self.cache.rewind(lengths, rows)
 
     @torch.inference_mode()
     def __call__(
@@ -78,30 +87,40 @@ class Engine:
         tokens: Tensor,
         positions: Tensor,
         *,
-        row: int = -1,
+        row: int | None = -1,
+        rows: Tensor | Sequence[int] | None = None,
         places: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Show tokens int64 [B, L] at positions [L]; returns the logits at `row` of them: [B, n].
+        """Show tokens int64 [B', L] at positions [L], or [B', L] where windows differ.
 
-        places, mask: as `GPT.forward` takes them.
+        rows: the windows they are shown to, int64 [B'], each at most once; None: all. Windows may have seen differently
+        many positions before. places, mask: as `GPT.forward` takes them. Returns the logits at `row` of the tokens:
+        [B', n]; None: at all of them, [B', L, n].
         """
-        x = self.tables.embed(tokens, positions, places, None).to(self.dtype)  # [B, L, C]
+        x = self.tables.embed(tokens, positions, places, None).to(self.dtype)  # [B', L, C]
         batch, length, width = x.shape
-        starts = self.cache.length == 0
+        starts = self.cache.enter(rows, length)
+        if length > 1 and not starts and self.config.ends != (0, 0) and 0 in self.cache.seen(rows):
+            raise ValueError("windows of a model with anchors that begin can't be shown together with others")
         if mask is None and starts and self.config.degenerate:
             whole = published_mask(self.config.block_size, self.config.n_unmasked, self.device)
-            mask = whole[positions][:, positions]
+            at = positions if positions.dim() == 1 else positions[0]
+            mask = whole[at][:, at]
         ends = self.tables.ends(positions) if starts and mask is None else (0, 0)
-        x = x.flatten(0, 1)  # [B*L, C]
+        x = x.flatten(0, 1)  # [B'*L, C]
         for number, layer in enumerate(self.layers):
             qkv = layer.qkv(layer_norm(x, (width,), *layer.ln1)).view(batch, length, 3, self.config.n_head, -1)
-            q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B, N, L, D]
-            y = attend(q, k, v, ends, self.cache, number, mask)  # [B, N, L, D]
+            q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B', N, L, D]
+            y = attend(q, k, v, ends, self.cache, number, mask)  # [B', N, L, D]
             x += layer.proj(y.transpose(1, 2).reshape(-1, width))
             x += layer.down(gelu(layer.up(layer_norm(x, (width,), *layer.ln2))))
-        self.cache.length += length
-        return self.head(layer_norm(x.view(batch, length, width)[:, row], (width,), *self.ln_f))  # [B, n]
+        self.cache.leave(length)
+        x = x.view(batch, length, width)
+        if row is not None:
+            return self.head(layer_norm(x[:, row], (width,), *self.ln_f))  # [B', n]
+        logits = self.head(layer_norm(x.flatten(0, 1), (width,), *self.ln_f))  # [B'*L, n]
+        return logits.view(batch, length, -1)
 
 
 def prepared(gpt: GPT, batch: int, *, whole_vocabulary: bool = False, precision: str = "fp32") -> Engine:

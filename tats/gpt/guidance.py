@@ -6,6 +6,8 @@ J. Ho and T. Salimans, "Classifier-Free Diffusion Guidance", 2022, for the logit
 been trained with `--cond_dropout`, so that it knows the ids that say that nothing is given.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -44,28 +46,50 @@ class Guided:
         """The id that the first of the logits belongs to."""
         return self.engine.first_id
 
-    def reset(self) -> None:
-        """Forget everything seen: a new window begins."""
-        self.engine.reset()
+    def reset(self, rows: Tensor | Sequence[int] | None = None) -> None:
+        """Forget everything that some of the n windows have seen (None: all): new ones begin."""
+        self.engine.reset(self._both(rows))
+
+    def seen(self, rows: Sequence[int] | None = None) -> list[int]:
+        """How many positions some windows have seen (None: all)."""
+        return self.engine.seen(range(self.engine.batch // 2) if rows is None else rows)
+
+    def rewind(self, lengths: Sequence[int], rows: Sequence[int] | None = None) -> None:
+        """Forget what some windows (None: all) have seen behind the first `lengths` positions of each."""
+        self.engine.rewind([*lengths, *lengths], self._both(rows))
+
+    def _both(self, rows: Tensor | Sequence[int] | None) -> list[int] | None:
+        """Windows of the engine: these behind their condition, then behind the empty one."""
+        if rows is None:
+            return None
+        first = [int(row) for row in rows]
+        return first + [row + self.engine.batch // 2 for row in first]
 
     def __call__(
         self,
         tokens: Tensor,
         positions: Tensor,
         *,
-        row: int = -1,
+        row: int | None = -1,
+        rows: Tensor | Sequence[int] | None = None,
         places: Tensor | None = None,
         mask: Tensor | None = None,
     ) -> Tensor:
-        """Show tokens int64 [n, L] at positions [L]; returns the guided logits at `row` of them: [n, V].
+        """Show tokens int64 [n, L] at positions [L] or [n, L]; returns the guided logits at `row` of them: [n, V].
 
-        The first tokens of a window are its condition, all of it. Else as `Engine`.
+        The first tokens of a window are its condition, all of it; windows that begin are not shown together with others.
+        Else as `Engine`.
         """
-        other = tokens
-        if self.engine.cache.length == 0:
+        other, both_rows = tokens, self._both(rows)
+        if max(self.engine.cache.seen(both_rows)) == 0:
             n_cond = self.empty.shape[1]
             other = torch.cat([self.empty.expand(len(tokens), -1), tokens[:, n_cond:]], 1)  # [n, L]
-        both = self.engine(torch.cat([tokens, other]), positions, row=row, places=places, mask=mask)  # [2n, V]
+        tokens = torch.cat([tokens, other])  # [2n, L]
+        if positions.dim() == 2:
+            positions = torch.cat([positions, positions])
+        if places is not None and len(places) > 1:
+            places = torch.cat([places, places])
+        both = self.engine(tokens, positions, row=row, rows=both_rows, places=places, mask=mask)  # [2n, V]
         if both.dtype in (torch.float16, torch.bfloat16):
             both = both.float()
         conditional, empty = both.chunk(2)

@@ -49,14 +49,8 @@ def attend(
     """Attention of new tokens to each other and to the cached ones.  q, k, v [B, N, L, D] -> [B, N, L, D]"""
     if cache is not None:
         cache.write(layer, k, v)
-        if cache.length:  # behind cached tokens: all of them came before
-            keys, values = cache.kv[layer]  # each [B, N, L_max, D]
-            end = cache.length + q.shape[2]
-            if q.shape[2] == 1:
-                return kernels.decode_attention(q[:, :, 0], keys, values, end, cache.room)[:, :, None]
-            at = torch.arange(end, device=q.device)
-            seen = at[None, :] <= at[cache.length :, None]  # [L, end]
-            return scaled_dot_product_attention(q, keys[:, :, :end], values[:, :, :end], attn_mask=seen)
+        if not cache.begins:  # behind cached tokens: all of them came before
+            return cache.look(layer, q, mask)
     if mask is not None:
         return scaled_dot_product_attention(q, k, v, attn_mask=mask)
     return kernels.attention(q, k, v, *ends)
@@ -120,27 +114,36 @@ class GPT(nn.Module):
         x = self.embed(tokens, positions, places, embeddings)  # [B, n + L, C]
         if positions is None:
             positions = torch.arange(x.shape[1], device=x.device)
-        if mask is None and self.config.degenerate and (cache is None or cache.length == 0):
+        starts = cache is None or cache.enter(None, x.shape[1])
+        if mask is None and self.config.degenerate and starts:
             whole = published_mask(self.config.block_size, self.config.n_unmasked, x.device)
             mask = whole[positions][:, positions]
         ends = self.ends(positions) if mask is None else (0, 0)
         for block in self.blocks:
             x = block(x, ends, cache, mask)
         if cache is not None:
-            cache.length += x.shape[1]
+            cache.leave(x.shape[1])
         return self.head(self.ln_f(x))  # [B, n + L, V]
 
     def ends(self, positions: Tensor) -> tuple[int, int]:
-        """How many of these (ascending) positions are anchors in front, and how many at the end."""
+        """How many of these (ascending) positions are anchors in front, and how many at the end.
+
+        positions [L], or [B, L] with the same anchors in every row.
+        """
         prefix, suffix = self.config.ends
         if prefix + suffix == 0:
             return 0, 0
-        return int((positions < prefix).sum()), int((positions >= self.config.block_size - suffix).sum())
+        front, back = (positions < prefix).sum(-1), (positions >= self.config.block_size - suffix).sum(-1)
+        if positions.dim() == 2:
+            if bool((front != front[0]).any() or (back != back[0]).any()):
+                raise ValueError("windows that are shown at once must have equally many anchors among their positions")
+            front, back = front[0], back[0]
+        return int(front), int(back)
 
     def embed(
         self, tokens: Tensor, positions: Tensor | None, places: Tensor | None, embeddings: Tensor | None
     ) -> Tensor:
-        """What enters the first block: float [B, n + L, C]; arguments as in `forward`."""
+        """What enters the first block: float [B, n + L, C]; arguments as in `forward`, positions [B, n + L] too."""
         x = self.tok_emb(tokens)  # [B, L, C]
         if embeddings is not None:
             x = torch.cat([embeddings.to(x.dtype), x], 1)  # [B, n + L, C]
@@ -150,8 +153,11 @@ class GPT(nn.Module):
                 raise ValueError(f"{length} positions do not fit into a window of {self.config.block_size}")
             x = x + self.pos_emb[:, :length]
         else:
-            if positions.shape != (length,):
-                raise ValueError(f"positions must be [{length}], one per embedding and token, got {[*positions.shape]}")
+            if positions.shape not in ((length,), (len(x), length)):
+                raise ValueError(
+                    f"positions must be [{length}], one per embedding and token, or [{len(x)}, {length}]; "
+                    f"got {[*positions.shape]}"
+                )
             x = x + self.pos_emb[0, positions]
         if places is not None:
             if self.config.places_shape is None:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks.sampling import MODELS, PRECISIONS, TOP_K, TOP_P, check, make_model, step_ways
+from benchmarks.sampling_ways import MODELS, PRECISIONS, TOP_K, TOP_P, check, make_model, step_ways
 from benchmarks.tables import store
 from tats import flags
 from tats.flags import arg
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(__file__).resolve().parent.parent
 FPS = 16.0
-VQGANS: dict[str, dict[str, Any]] = {  # for the transformers of benchmarks/sampling.py
+VQGANS: dict[str, dict[str, Any]] = {  # for the transformers of benchmarks/sampling_ways.py
     "ci": {"n_codes": 512, "embedding_dim": 8, "n_hiddens": 4, "downsample": (4, 4, 4), "resolution": 16},
     "default": {"n_codes": 16384, "embedding_dim": 256, "n_hiddens": 32, "downsample": (4, 8, 8), "resolution": 128},
 }
@@ -91,7 +91,7 @@ def compare_logits(folder: Path, precisions: list[str]) -> dict[str, dict[str, f
     with torch.no_grad():
         for precision in precisions:  # one packed format at a time
             engines = {precision: Engine(gpt, 1, precision=precision)}
-            errors = check(step_ways(gpt, 1, gpt.config.block_size * 960 // 1024, False, engines))
+            errors = check(step_ways(gpt, 1, gpt.config.block_size * 960 // 1024, engines))
             found[precision] = errors[precision]
     return found
 

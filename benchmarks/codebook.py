@@ -20,6 +20,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.limits import matrix_rate
 from benchmarks.tables import store
 from tats import flags
 from tats.flags import arg
@@ -87,8 +88,8 @@ def our_step(s: dict[str, Any]) -> Callable[[], Any]:
     return step
 
 
-def compare(n: int, config: Config) -> dict[str, Any]:
-    """Agreement first, then the processor time of both in alternating order."""
+def compare(n: int, config: Config, peaks: bool = True) -> dict[str, Any]:
+    """Agreement first, then the processor time of both in alternating order; then the peaks of memory."""
     import torch
 
     ours, theirs = state(n, config), state(n, config)
@@ -113,7 +114,7 @@ def compare(n: int, config: Config) -> dict[str, Any]:
         "seconds": {name: {"median": medians[name], "min": min(values)} for name, values in times.items()},
         "ratio_of_medians": medians["published"] / medians["ours"],
         "ratio_of_minima": min(times["published"]) / min(times["ours"]),
-        "peak_mib": {name: peak(name, n, config) for name in ("published", "ours")},
+        "peak_mib": {name: peak(name, n, config) for name in ("published", "ours")} if peaks else {},
     }
 
 
@@ -152,19 +153,6 @@ def memory(field: str) -> int:
     return next(int(line.split()[1]) for line in lines if line.startswith(field))
 
 
-def matrix_rate() -> float:
-    """Billions of operations per second of a float32 matrix product of 1024 x 1024, one thread."""
-    import torch
-
-    a, b = torch.randn(1024, 1024), torch.randn(1024, 1024)
-    rates = []
-    for _ in range(10):
-        start = time.process_time()
-        a @ b
-        rates.append(2 * 1024**3 / (time.process_time() - start) / 1e9)
-    return max(rates)
-
-
 def keep(results: Sequence[dict[str, Any]], config: Config, load: Sequence[float]) -> None:
     """Store the results and the table that documents show of them."""
     columns = ["vectors", "published, s", "ours, s", "times faster", "published, MiB", "ours, MiB", "codes that differ"]
@@ -185,7 +173,7 @@ def keep(results: Sequence[dict[str, Any]], config: Config, load: Sequence[float
         f"time, median of {config.rounds} rounds in turn; memory above the inputs, each in a fresh process; load "
         f"of the machine {load[0]:.1f} before and {load[1]:.1f} after"
     )
-    details = {"results": list(results), "load": list(load), "matrix_product_gflops": matrix_rate()}
+    details = {"results": list(results), "load": list(load), "matrix_product_gflops": matrix_rate() / 1e9}
     store("codebook", columns, rows, command="python benchmarks/codebook.py", note=note, details=details)
 
 

@@ -3,17 +3,35 @@
 import concurrent.futures
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from multiprocessing import get_context
 from typing import Any
 
 from tats.flags import UserError
 
 FEW = 64  # below this, starting processes costs more than it saves
+THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 def processors() -> int:
     """How many processor cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@contextmanager
+def one_thread_each() -> Iterator[None]:
+    """Processes that start inside the block multiply matrices with one thread each.
+
+    As many processes as cores with as many threads each spend their time waiting for each other: small products of
+    numpy became a thousand times slower on a busy machine. What the user has set stays.
+    """
+    missing = [name for name in THREADS if name not in os.environ]
+    os.environ.update(dict.fromkeys(missing, "1"))
+    try:
+        yield
+    finally:
+        for name in missing:
+            os.environ.pop(name, None)
 
 
 def each(
@@ -37,7 +55,8 @@ def each(
                 bar.update()
             return
         done = 0
-        with concurrent.futures.ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        pool = concurrent.futures.ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+        with one_thread_each(), pool:
             try:
                 for result in pool.map(work, jobs):
                     done += 1

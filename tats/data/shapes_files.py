@@ -16,6 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from tats.data.pool import one_thread_each, processors
 from tats.data.shapes import SOUND_RATE, SPLITS, Truth, clicks, draw_truth, render
 from tats.data.shapes_config import ShapesConfig
 from tats.flags import UserError, new_folder
@@ -91,11 +92,11 @@ def _write_all(config: ShapesConfig, jobs: list[tuple[Truth, Path]]) -> Iterator
         folder.mkdir(parents=True, exist_ok=True)
     chunks = [jobs[first : first + CHUNK] for first in range(0, len(jobs), CHUNK)]
     write = partial(_write_chunk, config)
-    workers = min(config.num_workers or _processors(), len(chunks))
+    workers = min(config.num_workers or processors(), len(chunks))
     if workers <= 1 or len(jobs) < FEW:
         yield from map(write, chunks)
         return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+    with one_thread_each(), ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
         yield from pool.map(write, chunks)
 
 
@@ -112,8 +113,3 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     part.write_text(json.dumps(content, indent=None if len(content) > 20 else 1) + "\n")
     os.replace(part, path)
-
-
-def _processors() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -148,6 +148,14 @@ def test_several_processes_give_results_in_order():
     assert list(each([*range(-3, 3)], abs, 2, "numbers", few=0)) == [3, 2, 1, 0, 1, 2]
 
 
+def test_processes_multiply_with_one_thread_each_unless_told_otherwise(monkeypatch):
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", "2")
+    names = ["OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"]
+    assert list(each(names, os.getenv, 2, "settings", few=0)) == ["1", "2"]
+    assert "OPENBLAS_NUM_THREADS" not in os.environ
+
+
 def test_a_process_that_dies_is_reported_with_what_it_may_have_died_of():
     with pytest.raises(UserError, match=r"a process died, at one of: 3"):
         list(each([3, 3, 3], os._exit, 2, "numbers", few=0))

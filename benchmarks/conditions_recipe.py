@@ -15,7 +15,7 @@ from tats.flags import UserError, arg
 
 RECIPES = ("text", "sound", "label")
 FRAMES = 16  # of a clip
-SCALES = {"text": (1.0, 2.0), "sound": (1.0, 2.0), "label": (1.0, 1.5, 3.0)}  # of guidance
+SCALES = {"text": (1.0, 1.5), "sound": (1.0, 2.0), "label": (1.0, 1.5, 3.0)}  # of guidance
 DROPPED = 0.1  # share of clips that lose their condition in training, so that it can guide
 
 
@@ -55,7 +55,7 @@ class Size:
 
 
 SIZES = {
-    "full": Size(12000, 240, 3600, 1200, 3600, 2400),
+    "full": Size(12000, 240, 4300, 1200, 3600, 2400),
     "tiny": Size(96, 24, 20, 20, 20, 20),
 }
 TRAIN = """--block_size 0 --batch_size 16 --num_workers 0 --lr 0.002 --lr_schedule cosine --warmup_steps 100

@@ -225,7 +225,8 @@ def litdata_ways(folder: Path) -> dict[str, Callable[[int], Any]]:
 def measure(rounds: int, clips: int, litdata: bool = False) -> dict[str, list[float]]:
     """Clips per processor second of every way in every round, the order alternating.
 
-    rounds: one comes before them, and its rates too, to be thrown away. clips: calls per way and round. litdata: shards beside litdata alone.
+    rounds: one comes before them, and its rates too, to be thrown away. clips: calls per way and round. litdata:
+    shards beside litdata alone.
     """
     with tempfile.TemporaryDirectory() as made:
         films = make_films(Path(made))

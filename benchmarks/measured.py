@@ -30,12 +30,22 @@ class Stored:
         self.folder = folder
         self._read: dict[str, Result] = {}
 
-    def details(self, name: str) -> Result:
-        """Everything that a benchmark has stored beside its table; empty where it has stored nothing."""
+    def result(self, name: str) -> Result:
+        """A stored result; empty where a benchmark has stored nothing."""
         if name not in self._read:
             path = self.folder / f"{name}.json"
-            self._read[name] = json.loads(path.read_text(encoding="utf-8"))["details"] if path.exists() else {}
+            self._read[name] = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
         return self._read[name]
+
+    def details(self, name: str) -> Result:
+        """Everything that a benchmark has stored beside its table; empty where it has stored nothing."""
+        found: Result = self.result(name).get("details", {})
+        return found
+
+    def machine(self, name: str) -> Result:
+        """What it was measured on."""
+        found: Result = self.result(name).get("machine", {})
+        return found
 
     def row(self, name: str, key: str, **fields: Any) -> Result | None:
         """The first entry of a list of records that has these values."""

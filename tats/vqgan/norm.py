@@ -62,6 +62,25 @@ class SyncBatchNorm(_BatchNorm):
         return y
 
 
+@torch.no_grad()
+def share_statistics(module: nn.Module) -> None:
+    """Give every process the mean of all processes' running statistics, where each normalises its own batch alone.
+
+    Without this each process would test with statistics of its own, and all of them with those of the first one after
+    going on from a checkpoint, which holds nothing else. Normalisation over all processes has the same ones anyway.
+    """
+    size = processes()[1]
+    alone = [m for m in module.modules() if isinstance(m, _BatchNorm) and not isinstance(m, SyncBatchNorm)]
+    shared = [value for m in alone for value in (m.running_mean, m.running_var) if value is not None]
+    if size == 1 or not shared:
+        return
+    mean = torch.cat(shared)  # each [C]
+    dist.all_reduce(mean)
+    mean /= size
+    for value, part in zip(shared, mean.split([len(value) for value in shared])):
+        value.copy_(part)
+
+
 def synchronise(module: nn.Module) -> nn.Module:
     """Replace every batch normalisation inside `module` by the synchronised one, in place, keeping its parameters."""
     for name, child in module.named_children():

@@ -29,7 +29,7 @@ from tats.vqgan.losses import (
 )
 from tats.vqgan.lpips import LPIPS, SMALLEST_SIDE
 from tats.vqgan.model import VQGAN
-from tats.vqgan.norm import synchronise
+from tats.vqgan.norm import share_statistics, synchronise
 from tats.vqgan.pictures import Schedule, show
 from tats.vqgan.train_config import VQGANTrainConfig
 
@@ -221,6 +221,7 @@ class VQGANTraining(pl.LightningModule):
                     self._seen += len(video) * processes()[1]
             self.move(CRITIC)
             self.vqgan.codebook.update()
+        share_statistics(self)
         self._batches.clear()
         self._seen = 0
         self.updates += 1

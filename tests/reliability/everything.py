@@ -4,12 +4,14 @@
     make reliability MINUTES=10     # fewer kills, fewer broken files; the counts say so
 
 Runs are killed and resumed, a full disk is met, processes are compared with one process, workers that load data are
-killed, and with the time that is left the readers of every outside format are fed with broken files. Counts go to
-benchmarks/results, from which the tables of the page are made. Exits with 1 where a promise was broken.
+killed, and with the time that is left the readers of every outside format are fed with broken files. Every command
+writes its counts into a file. They go to benchmarks/results, from which the tables of the page are made. Exits with 1
+where a promise was broken, and goes on with the others nevertheless.
 """
 
 import argparse
-import re
+import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -19,75 +21,97 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks")]
+HERE = Path("tests") / "reliability"
+sys.path[:0] = [str(ROOT), str(ROOT / "benchmarks"), str(ROOT / HERE)]
+
+from records import Record  # noqa: E402
 
 FULL = 20  # kills of each kind of run when there is an hour
+SHARES = {"killed_samplers.py": 0.12, "killed_training.py": 0.45}  # of the minutes, at most
 LEAST_FUZZ = 60  # seconds for broken files, however long the rest has taken
-TESTS = {  # promise -> files of tests, and what of them
-    "one, two and three processes are compared": (["tests/test_processes.py", "tests/vqgan/test_processes.py",
-                                                   "tests/metrics/test_processes.py", "tests/test_sharded.py",
-                                                   "tests/test_shared_work.py"], ""),
-    "workers that load clips are killed": (["tests/data/test_killed_workers.py"], ""),
-    "files that would run code when loaded": (["tests/test_pickles.py"], ""),
-    "hostile and broken files, kind by kind": (["tests/test_hostile.py", "tests/test_properties.py"], ""),
+TESTS = {
+    "one, two and three processes train, encode, sample and judge alike": [
+        "tests/test_processes.py", "tests/vqgan/test_processes.py", "tests/metrics/test_processes.py",
+        "tests/test_sharded.py", "tests/test_shared_work.py",
+    ],
+    "workers that load clips are killed": ["tests/data/test_killed_workers.py"],
+    "files that would run code when loaded": ["tests/test_pickles.py"],
+    "hostile and broken files, kind by kind": ["tests/test_hostile.py", "tests/test_properties.py"],
 }  # fmt: skip
 
 
 @dataclass
-class Counted:
-    """What became of one promise: how often it was tried, how often it was broken."""
+class Proof:
+    """A promise, the command that proves it, what this has counted and how many minutes it took."""
 
     promise: str
     command: str
-    tried: str
-    broken: int
+    found: Record
     minutes: float
 
-
-def said_by(command: list[str]) -> tuple[str, int, float]:
-    """What a command prints (also shown), its exit code and its minutes."""
-    print(f"== {' '.join(command)}", flush=True)
-    begin, lines = time.monotonic(), []
-    with subprocess.Popen([sys.executable, *command], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
-        for line in process.stdout or ():
-            print(line, end="", flush=True)
-            lines.append(line)
-    return "".join(lines), process.returncode, (time.monotonic() - begin) / 60
+    def row(self) -> list[str | int | float]:
+        """As it stands in the table."""
+        tried = ", ".join(f"{count} {what}" for what, count in self.found.tried.items())
+        return [self.promise, f"`{self.command}`", tried, len(self.found.wrong), round(self.minutes, 1)]
 
 
-def kills(promise: str, script: str, count: int) -> Counted:
-    """Run a script that kills runs and compares how they end."""
-    command = [f"tests/reliability/{script}", "--kills", str(count)]
-    text, code, minutes = said_by(command)
-    killed = len(re.findall(r": (?:killed|stopped)\b", text))
-    broken = sum(1 for line in text.splitlines() if "differs" in line)
-    tried = f"{killed} kills, {len(re.findall(r'equal$', text, re.MULTILINE))} ends compared"
-    return Counted(promise, f"python {' '.join(command)}", tried, max(broken, int(code != 0)), minutes)
+def run(words: list[str], **more: str) -> tuple[int, float]:
+    """Run a command, which shows what it says; its exit code and its minutes. `more`: of its environment."""
+    print(f"== {' '.join(words)}", flush=True)
+    begin = time.monotonic()
+    environment = {"OMP_NUM_THREADS": "1", **os.environ, **more}
+    code = subprocess.run([sys.executable, *words], cwd=ROOT, env=environment, check=False).returncode
+    return code, (time.monotonic() - begin) / 60
 
 
-def full_disk() -> Counted | None:
-    """Run the script that fills disks, where there is one that can."""
-    if not (ROOT / "tests" / "reliability" / "full_disk.py").exists():
-        return None
-    command = ["tests/reliability/full_disk.py"]
-    text, code, minutes = said_by(command)
-    tried = f"{len(text.strip().splitlines())} runs"
-    return Counted(
-        "a disk that is full leaves the old checkpoints", f"python {command[0]}", tried, int(code != 0), minutes
-    )
+def script(promise: str, name: str, *flags: str, unseen: tuple[str, ...] = ()) -> Proof:
+    """Run a script of this folder. `unseen`: flags that the table does not show."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "record.json"
+        code, minutes = run([str(HERE / name), *flags, *unseen, "--record", str(path)])
+        found = Record.read(path)
+    if code and not found.wrong:
+        found.wrong.append(f"it ended with {code}")
+    return Proof(promise, " ".join(["python", str(HERE / name), *flags]), found, minutes)
 
 
-def tests(promise: str, files: list[str], words: str) -> Counted:
-    """Run tests; each is one try."""
-    there = [file for file in files if (ROOT / file).exists()]
-    with tempfile.TemporaryDirectory() as name:
-        report = Path(name) / "report.xml"
-        more = ["-k", words] if words else []
-        _, code, minutes = said_by(["-m", "pytest", *there, *more, f"--junitxml={report}"])
-        suite = next(ElementTree.parse(report).getroot().iter("testsuite"))
-        run, bad = int(suite.get("tests", "0")), int(suite.get("failures", "0")) + int(suite.get("errors", "0"))
-    command = f"python -m pytest {' '.join([*there, *more])}"
-    return Counted(promise, command, f"{run - int(suite.get('skipped', '0'))} tests", max(bad, int(code != 0)), minutes)
+def tests(promise: str, files: list[str]) -> Proof:
+    """Run tests; each is one try. Processes that are started to be compared are counted, too."""
+    with tempfile.TemporaryDirectory() as folder:
+        report, started = Path(folder) / "report.xml", Path(folder) / "started.txt"
+        started.touch()
+        code, minutes = run(["-m", "pytest", *files, f"--junitxml={report}"], TATS_STARTED=str(started))
+        groups = [int(line) for line in started.read_text().split()]
+        cases = list(ElementTree.parse(report).getroot().iter("testcase")) if report.exists() else []
+    said = [(case, {child.tag for child in case}) for case in cases]
+    wrong = [f"{case.get('classname')}.{case.get('name')}" for case, tags in said if tags & {"failure", "error"}]
+    found = Record({"tests": sum("skipped" not in tags for _, tags in said)}, wrong)
+    if groups:
+        found.add({"groups of processes": len(groups), "processes in them": sum(groups)}, [])
+    if code and not wrong:
+        found.wrong.append(f"pytest ended with {code}")
+    return Proof(promise, f"python -m pytest {' '.join(files)}", found, minutes)
+
+
+def broken_files(seconds: float, command: str) -> Proof:
+    """Feed broken files to the readers for so long; the counts of each format become a table of their own."""
+    import tables
+
+    stored = tables.RESULTS / "reliability_inputs.json"
+    before = stored.read_bytes() if stored.exists() else b""
+    code, minutes = run(["tests/fuzz/run.py", "--seconds", f"{seconds:.0f}", "--store", command])
+    found = Record()
+    if not stored.exists() or stored.read_bytes() == before:
+        found.wrong.append("it did not come to its end")
+    else:
+        result = json.loads(stored.read_text(encoding="utf-8"))
+        failures = result["details"]["failures"]
+        inputs = result["table"]["rows"][-1][1]
+        wrong = [f"{name}: {line}" for name, lines in failures.items() for line in lines]
+        found.add({"inputs": inputs, "formats": len(result["table"]["rows"]) - 1}, wrong)
+        if code and not wrong:
+            found.wrong.append(f"it ended with {code}")
+    return Proof("broken files end in success or a reason", f"make fuzz FUZZ_SECONDS={seconds:.0f}", found, minutes)
 
 
 def main() -> int:
@@ -95,34 +119,35 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--minutes", type=float, default=60.0, help="for everything together, about")
     args = parser.parse_args()
-    begin, count = time.monotonic(), max(2, min(FULL, round(FULL * args.minutes / 60)))
-    found = [
-        kills("sampling that is killed ends with the same files", "killed_samplers.py", count),
-        kills("training that is killed ends with the same tensors", "killed_training.py", count),
-        *filter(None, [full_disk()]),
-        *(tests(promise, files, words) for promise, (files, words) in TESTS.items()),
-    ]
-    left = max(args.minutes * 60 - (time.monotonic() - begin), LEAST_FUZZ)
+    begin, count = time.monotonic(), str(max(3, min(FULL, round(FULL * args.minutes / 60))))
     command = f"make reliability MINUTES={args.minutes:g}"
-    fuzz = ["tests/fuzz/run.py", "--seconds", f"{left:.0f}", "--store", command]
-    text, code, minutes = said_by(fuzz)
-    summary = re.search(r"^(\d+) inputs, (\d+) bugs$", text, re.MULTILINE)
-    inputs, bugs = (int(number) for number in summary.groups()) if summary else (0, 1)
-    shown = f"make fuzz FUZZ_SECONDS={left:.0f}"
-    found.append(
-        Counted(
-            "broken files end in success or a reason", shown, f"{inputs} inputs", max(bugs, int(code != 0)), minutes
-        )
-    )
+    kills = [
+        ("sampling that is killed ends with the same files", "killed_samplers.py", []),
+        ("training that is killed ends with the same tensors", "killed_training.py", ["--store", command]),
+    ]
+    proofs = []
+    for promise, name, more in kills:
+        unseen = ("--minutes", f"{SHARES[name] * args.minutes:.2f}", *more)
+        proofs.append(script(promise, name, "--kills", count, unseen=unseen))
+    proofs.append(script("a disk that is full leaves the old checkpoints", "full_disk.py"))
+    proofs += [tests(promise, files) for promise, files in TESTS.items()]
+    proofs.append(broken_files(max(args.minutes * 60 - (time.monotonic() - begin), LEAST_FUZZ), command))
+    store(proofs, command, (time.monotonic() - begin) / 60)
+    for proof in proofs:
+        print(*proof.row(), sep=" | ")
+        for line in proof.found.wrong:
+            print(f"    WRONG: {line}")
+    return int(any(proof.found.wrong for proof in proofs))
+
+
+def store(proofs: list[Proof], command: str, minutes: float) -> None:
+    """Keep the counts for the documentation."""
     import tables
 
-    rows = [[each.promise, f"`{each.command}`", each.tried, each.broken, round(each.minutes, 1)] for each in found]
-    note = f"{(time.monotonic() - begin) / 60:.0f} minutes in all"
-    columns = ["what is done", "command", "tried", "promises broken", "minutes"]
-    tables.store("reliability", columns, rows, command=command, note=note)
-    for row in rows:
-        print(f"{row[0]}: {row[2]}, {row[3]} broken, {row[4]} minutes")
-    return int(any(each.broken for each in found))
+    columns = ["what is done", "command", "counted", "differences and failures", "minutes"]
+    note = f"{minutes:.0f} minutes in all"
+    details = {proof.promise: proof.found.wrong for proof in proofs}
+    tables.store("reliability", columns, [proof.row() for proof in proofs], command=command, note=note, details=details)
 
 
 if __name__ == "__main__":

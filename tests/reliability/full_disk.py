@@ -6,6 +6,7 @@ Mounts a small file system in memory, which not every user may do; without one i
 checkpoint was lost.
 """
 
+import argparse
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,7 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
 from killed_training import COMMON, TRAINERS, Plan, load, newest, run, save_data, words  # noqa: E402
+from records import Record  # noqa: E402
 
 SIZE = 64 << 20  # bytes of the disk
 ROOM = 96 << 10  # bytes that are left: enough for the settings and the log, not for a checkpoint
@@ -81,6 +83,9 @@ def fill_up(file: Any) -> bool:
 
 def main() -> int:
     """Fill the disk; returns the exit code."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--record", type=Path, metavar="FILE", help="write the counts into a file, as JSON")
+    args = parser.parse_args()
     load()
     from benchmarks import tables
 
@@ -97,7 +102,11 @@ def main() -> int:
         note=f"A file system of {SIZE >> 20} MiB in memory, filled while a run writes its checkpoints.",
         details={script: wrong for script, (_, wrong) in found.items()},
     )
-    return int(any(wrong for _, wrong in found.values()))
+    record = Record()
+    for script, (outcome, wrong) in found.items():
+        record.add({"disks filled": int(outcome == "filled")}, [f"{script}: {each}" for each in wrong])
+    record.write(args.record)
+    return int(bool(record.wrong))
 
 
 if __name__ == "__main__":

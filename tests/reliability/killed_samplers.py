@@ -7,6 +7,7 @@ Prints a line per run, and exits with 1 where something differs. One process loa
 """
 
 import argparse
+import math
 import os
 import random
 import runpy
@@ -19,8 +20,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent.parent
-sys.path[:0] = [str(ROOT)]
+sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
+from records import Record  # noqa: E402
 
 FRAMES = 320
 Moment = Callable[[Path], bool]  # kill the run that writes into this folder now
@@ -103,10 +105,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     }
 
 
-def trial(script: str, models: Path, kills: int, stages: bool, seed: int) -> int:
-    """Kill a run of a script again and again; returns how many things were wrong."""
+def trial(script: str, models: Path, kills: int, stages: bool, seed: int, until: float = math.inf) -> Record:
+    """Kill a run of a script again and again, but not after the time `until` of the monotonic clock; returns how often,
+    how many files were compared, and what was wrong."""
     from benchmarks.endless import flags_of
 
+    record = Record()
     with tempfile.TemporaryDirectory() as name:
         whole, folder = Path(name) / "whole", Path(name) / "killed"
         more = [
@@ -123,36 +127,42 @@ def trial(script: str, models: Path, kills: int, stages: bool, seed: int) -> int
         how = run(script, command(whole), whole)
         expected, size = contents(whole), records(whole)
         if how != "ended" or "codes.npz" not in expected:
-            return 1
-        draw, done, wrong, runs = random.Random(seed), 0, 0, 0
-        while done < kills:
+            record.add({}, [f"{script}: the run that was left alone failed"])
+            return record
+        draw, done, runs = random.Random(seed), 0, 0
+        while done < kills and time.monotonic() < until:
             moment = staged(size)[done % 3] if stages else anywhere(draw, records(folder), size)
             how = run(script, command(folder), folder, moment)
             print(f"{script}: {how} with {records(folder)} of {size} bytes of codes", flush=True)
             done, runs = done + (how == "killed"), runs + 1
             if how == "failed" or runs > 3 * kills:
-                return wrong + 1
+                record.add({"kills": done}, [f"{script}: a run that goes on {how}, after {runs} runs"])
+                return record
             if how == "killed" and not stages and records(folder) >= size:  # nothing is left to draw: see that it ends
                 how = run(script, command(folder), folder)
             if how == "ended":
-                wrong += compare(script, expected, contents(folder))
+                compare(record, script, expected, contents(folder))
                 folder = Path(name) / f"killed{runs}"
         how = run(script, command(folder), folder)
-        return wrong + (how != "ended") + compare(script, expected, contents(folder))
+        record.add({"kills": done}, [] if how == "ended" else [f"{script}: the last run {how}"])
+        compare(record, script, expected, contents(folder))
+        return record
 
 
-def compare(script: str, expected: dict[str, bytes], found: dict[str, bytes]) -> int:
-    """How many files differ; says which."""
+def compare(record: Record, script: str, expected: dict[str, bytes], found: dict[str, bytes]) -> None:
+    """Count the files of two runs and note which differ."""
     wrong = sorted(name for name in {*expected, *found} if expected.get(name) != found.get(name))
     print(f"{script}: {'differs: ' + ', '.join(wrong) if wrong else f'all {len(found)} files equal'}", flush=True)
-    return len(wrong)
+    record.add({"ends compared": 1, "files compared": len(found)}, [f"{script}: {name} differs" for name in wrong])
 
 
 def main() -> int:
     """Both samplers; returns the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="nothing is killed after so many of them")
     parser.add_argument("--staged", action="store_true")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="write the counts into a file, as JSON")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     import torch
@@ -167,8 +177,13 @@ def main() -> int:
 
         from tats import checkpoint, long_run  # noqa: F401
 
-        wrong = [trial(script, Path(models), args.kills, args.staged, args.seed) for script in SCRIPTS]
-    return int(any(wrong))
+        found, begin = Record(), time.monotonic()
+        for number, script in enumerate(SCRIPTS):
+            until = begin + 60 * args.minutes * (number + 1) / len(SCRIPTS)  # each sampler gets its share
+            each = trial(script, Path(models), args.kills, args.staged, args.seed, until)
+            found.add(each.tried, each.wrong)
+    found.write(args.record)
+    return int(bool(found.wrong))
 
 
 if __name__ == "__main__":

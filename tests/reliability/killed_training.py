@@ -12,6 +12,7 @@ something differs. One process loads everything once and forks the runs.
 
 import argparse
 import csv
+import math
 import os
 import random
 import signal
@@ -28,10 +29,12 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path[:0] = [str(ROOT), str(Path(__file__).resolve().parent)]
 
 from killed_samplers import start  # noqa: E402
+from records import Record  # noqa: E402
 
 REQUEUE = 99  # what a run ends with that SIGTERM has stopped
 WAYS = ("kill", "kill while writing", "stop")  # how a run ends before its time, in turn
-LATEST = 300  # seconds of waiting for the moment of a kill, or for processes to stop
+LATEST = 900  # seconds of waiting for the moment of a kill, or for processes to stop
+HANGS = 3600  # seconds after which a run is taken to hang
 TICK = os.sysconf("SC_CLK_TCK")
 COMMON = {
     "batch_size": 2,
@@ -113,6 +116,7 @@ class Outcome:
     kills: int = 0
     writing: int = 0  # of these: while a checkpoint was being written
     stops: int = 0  # of these: by SIGTERM
+    ends: int = 0  # runs that came to their end, and were compared
     tensors: int = 0
     wrong: list[str] = field(default_factory=list)
 
@@ -137,8 +141,8 @@ class Plan:
 
 
 def run(command: list[str], folder: Path, plan: Plan, processes: int = 1) -> tuple[str, float]:
-    """Train to the end, or end the run as planned. Returns `ended`, `failed`, `killed`, `killed while writing` or
-    `stopped`, and the processor time of the first process."""
+    """Train to the end, or end the run as planned. Returns `ended`, `failed`, `hung`, `killed`, `killed while
+    writing` or `stopped`, and the processor time of the first process."""
     log, took, began, clock = folder.with_suffix(".log"), 0.0, time.monotonic(), time.time()
     children = start_all([*command, "--default_root_dir", str(folder)], log, processes)
     codes: list[int] = []
@@ -155,10 +159,10 @@ def run(command: list[str], folder: Path, plan: Plan, processes: int = 1) -> tup
             if plan.how == "stop":
                 return ("stopped" if set(codes) <= {REQUEUE, 0, -signal.SIGTERM} else "failed"), took
             return ("killed while writing" if writing else "killed"), took
-        if any(codes):
+        if any(codes) or time.monotonic() - began > HANGS:
             end(children, "kill")
             print(log.read_text())
-            return "failed", took
+            return ("failed" if any(codes) else "hung"), took
         time.sleep(0.0002)
     return "ended", took
 
@@ -206,8 +210,12 @@ def half_written(folder: Path) -> bool:
     return any(folder.glob("version_*/checkpoints/*.partial"))
 
 
-def trial(script: str, data: Path, kills: int, seed: int, processes: int = 1, ways: tuple[str, ...] = WAYS) -> Outcome:
-    """Kill a run again and again, and compare what it ends with to a run that was left alone."""
+def trial(
+    script: str, data: Path, kills: int, seed: int, processes: int = 1, ways: tuple[str, ...] = WAYS,
+    until: float = math.inf,
+) -> Outcome:  # fmt: skip
+    """Kill a run again and again, and compare what it ends with to a run that was left alone. `until`: the time on the
+    monotonic clock after which nothing is killed any more."""
     outcome = Outcome(script, processes)
     with tempfile.TemporaryDirectory() as name:
         whole, folder = Path(name) / "whole", Path(name) / "killed"
@@ -219,16 +227,16 @@ def trial(script: str, data: Path, kills: int, seed: int, processes: int = 1, wa
             outcome.wrong.append("the run that was left alone failed")
             return outcome
         draw, again = random.Random(seed), 0
-        while outcome.kills < kills and again < 4 * kills:
+        while outcome.kills < kills and again < 4 * kills and time.monotonic() < until:
             wanted = ways[outcome.kills % len(ways)]
             how, _ = run(command, folder, Plan(draw.uniform(0.1, 0.9) * took, wanted), processes)
             print(f"{outcome}: {how} at step {step_of(folder)}", flush=True)
-            outcome.kills += how not in ("ended", "failed")
+            outcome.kills += how not in ("ended", "failed", "hung")
             outcome.writing += how == "killed while writing"
             outcome.stops += how == "stopped"
             again += 1
-            if how == "failed":
-                outcome.wrong.append("a run that goes on failed")
+            if how in ("failed", "hung"):
+                outcome.wrong.append(f"a run that goes on {how}")
                 return outcome
             if how == "ended" and outcome.kills < kills:
                 compare(outcome, whole, folder)
@@ -270,6 +278,7 @@ def compare(outcome: Outcome, whole: Path, killed: Path) -> None:
     wrong += [f"events {tag}" for tag in sorted({*events[0], *events[1]}) if events[0].get(tag) != events[1].get(tag)]
     twice = [tag for tag, steps in events[1].items() if tag != "epoch" and len(set(steps)) < len(steps)]
     wrong += [f"{tag} twice at one step" for tag in twice]
+    outcome.ends += 1
     outcome.tensors = sum(isinstance(value, torch.Tensor) for value in values[0].values())
     outcome.wrong += wrong
     print(f"{outcome}: {'differs: ' + ', '.join(wrong[:6]) if wrong else f'{outcome.tensors} tensors equal'}")
@@ -329,32 +338,53 @@ def load() -> None:
     from tats.vqgan import train as vqgan_train  # noqa: F401
 
 
-def main() -> int:
-    """Both trainers; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__)
+def arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=20)
+    parser.add_argument("--minutes", type=float, default=math.inf, help="nothing is killed after so many of them")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--quick", action="store_true", help="in two processes one of the trainers only, stopped once")
-    args = parser.parse_args()
-    load()
-    from benchmarks import tables
+    parser.add_argument("--store", metavar="COMMAND", help="keep the counts for the documentation, as made by COMMAND")
+    parser.add_argument("--record", type=Path, metavar="FILE", help="write the counts into a file, as JSON")
+    return parser.parse_args()
 
+
+def main() -> int:
+    """Both trainers; returns the exit code."""
+    args = arguments()
+    load()
+    both = list(TRAINERS)
+    trials = [(script, 1, args.kills, WAYS) for script in both]
+    trials += [("train_transformer.py", 2, 1, ("stop",))] if args.quick else [(s, 2, args.kills, WAYS) for s in both]
+    outcomes, begin = [], time.monotonic()
     with tempfile.TemporaryDirectory() as name:
         data = save_data(Path(name))
-        outcomes = [trial(script, data[script], args.kills, args.seed) for script in TRAINERS]
-        if args.quick:
-            script = "train_transformer.py"
-            outcomes.append(trial(script, data[script], 1, args.seed, 2, ("stop",)))
-        else:
-            outcomes += [trial(script, data[script], args.kills, args.seed, 2) for script in TRAINERS]
-    columns = ["trainer", "stopped", "while a checkpoint was written", "by SIGTERM", "tensors", "differences"]
-    rows = [[str(each), each.kills, each.writing, each.stops, each.tensors, len(each.wrong)] for each in outcomes]
-    if args.kills >= 20:
-        note = f"Runs of {COMMON['max_steps']} steps, ended and resumed, beside one that was left alone."
-        command = f"python {Path(*Path(__file__).parts[-3:])}"
-        wrong = {str(each): each.wrong for each in outcomes}
-        tables.store("reliability_training", columns, rows, command=command, note=note, details={"differences": wrong})
-    return int(any(each.wrong for each in outcomes))
+        for number, (script, processes, kills, ways) in enumerate(trials):
+            until = begin + 60 * args.minutes * (number + 1) / len(trials)  # each trainer gets its share
+            outcomes.append(trial(script, data[script], kills, args.seed, processes, ways, until))
+    record = Record()
+    for each in outcomes:
+        record.add({"kills": each.kills, "ends compared": each.ends}, [f"{each}: {wrong}" for wrong in each.wrong])
+    record.write(args.record)
+    if args.store or args.kills >= 20:
+        store(outcomes, args.store or f"python {Path(*Path(__file__).parts[-3:])}")
+    return int(bool(record.wrong))
+
+
+def store(outcomes: list[Outcome], command: str) -> None:
+    """Keep the counts for the documentation."""
+    from benchmarks import tables
+
+    columns = ["trainer", "ended before its time", "while a checkpoint was written", "by SIGTERM", "ends compared"]
+    columns += ["tensors compared", "differences"]
+    rows = [
+        [str(each), each.kills, each.writing, each.stops, each.ends, each.tensors * each.ends, len(each.wrong)]
+        for each in outcomes
+    ]
+    note = f"Runs of {COMMON['max_steps']} steps, ended and resumed, beside one that was left alone."
+    wrong = {str(each): each.wrong for each in outcomes}
+    tables.store("reliability_training", columns, rows, command=command, note=note, details={"differences": wrong})
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tats.vqgan.codebook import Codebook
 from tats.vqgan.draws import Draws
 from tats.vqgan.layers import ResBlock
-from tats.vqgan.norm import SyncBatchNorm, synchronise
+from tats.vqgan.norm import SyncBatchNorm, share_statistics, synchronise
 
 
 def parts() -> tuple[nn.Module, Codebook, Tensor]:
@@ -38,8 +38,17 @@ def one_of_two(rank: int, folder: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     layers, codebook, x = parts()
     results = work(synchronise(layers), codebook, x.chunk(2)[rank], groups=2)
+    results |= {f"alone {name}": value for name, value in apart(x.chunk(2)[rank]).state_dict().items()}
     torch.save(results, f"{folder}/{rank}.pt")
     dist.destroy_process_group()
+
+
+def apart(batch: Tensor) -> nn.Module:
+    """A layer with running statistics of a batch of this process alone, then the mean of those of all processes."""
+    layers = nn.Sequential(nn.BatchNorm3d(4, momentum=0.5)).double()
+    layers(batch)
+    share_statistics(layers)
+    return layers
 
 
 @pytest.mark.skipif(not dist.is_available(), reason="this torch has no distributed package")
@@ -51,6 +60,12 @@ def test_two_processes_equal_one(tmp_path):
         for rank, half in enumerate(halves):
             expected = value.chunk(2)[rank] if key == "y" else value
             torch.testing.assert_close(half[key], expected, rtol=1e-9, atol=1e-11, msg=f"{key} of process {rank}")
+    separate = [apart(half).state_dict() for half in parts()[2].chunk(2)]
+    for key in ("0.running_mean", "0.running_var"):
+        mean = (separate[0][key] + separate[1][key]) / 2
+        assert not torch.allclose(separate[0][key], mean)
+        assert torch.equal(halves[0][f"alone {key}"], halves[1][f"alone {key}"])
+        torch.testing.assert_close(halves[0][f"alone {key}"], mean)
 
 
 def test_in_one_process_it_is_plain_batch_normalisation():

@@ -88,12 +88,19 @@ def random_past(gpt: "GPT", batch: int) -> "torch.Tensor":
     return torch.randn(shape)
 
 
-def lend(cache: "KVCache", room: "torch.Tensor") -> None:
-    """Let a cache read and write the random past itself: sixteen videos of the default size take 3 GB, once."""
-    if cache.kv[0][0].dtype == room.dtype:
+def lend(cache: "KVCache", room: "torch.Tensor", position: int) -> None:
+    """Let a cache hold the random past up to `position`.
+
+    One of the same number format reads and writes the past itself: sixteen videos of the default size take 3 GB, once.
+    """
+    if cache.kv and cache.kv[0][0].dtype == room.dtype:
         cache.kv = [(pair[0], pair[1]) for pair in room]
         return
-    raise TypeError(f"a cache of {cache.kv[0][0].dtype} can't share keys and values of {room.dtype}")
+    cache.reset()
+    cache.enter(None, position)
+    for layer, (keys, values) in enumerate(room[..., :position, :]):
+        cache.write(layer, keys, values)
+    cache.leave(position)
 
 
 def step_ways(
@@ -136,14 +143,14 @@ def step_ways(
         return step
 
     cache = KVCache(config, batch)
-    lend(cache, room)
+    lend(cache, room, position)
 
     def plain() -> torch.Tensor:
         cache.length = position
         return gpt(tokens, at, cache)[:, 0, config.code_offset :]
 
     def fast(engine: Any) -> Way:
-        lend(engine.cache, room)
+        lend(engine.cache, room, position)
 
         def step() -> torch.Tensor:
             engine.cache.length = position

@@ -20,6 +20,8 @@ _PUBLIC = {
     "sample_wide_codes": "tats.gpt.api",
     "sample_hierarchical_codes": "tats.gpt.api",
     "continue_codes": "tats.gpt.api",
+    "sample_queue": "tats.gpt.queue",
+    "Request": "tats.gpt.queue",
     "decode_stream": "tats.vqgan.stream",
     "encode_stream": "tats.vqgan.stream",
     "write_video": "tats.media",

@@ -14,7 +14,10 @@ top_k_init, top_p_init, temperature_init: the same for the first latent frames, 
     wide ones, the context for long ones).
 as_published: the published choices where ours differ (draws over the whole vocabulary, start id 0, positions of
     frames that are filled in), for comparing with published samples.
-precision: fp32 (the model's own type), bf16 or fp16.
+precision: fp32 (the model's own type), fp16, bf16 or int8.
+decode: raster, code by code; jacobi, the same codes (up to the rounding of matrix products) with several guessed and
+    looked at per step, `jacobi_block` at most; diagonal, approximate, the rows of a frame at once, each `diagonal_lag`
+    columns behind the one above (`tats.gpt.decode.Decoding`). steps: a `tats.gpt.decode.Steps` that counts them.
 known: codes int64 [B, t0, h, w] that the video starts with; only what follows is invented.
 schedule: of long and hierarchical videos: changes of condition or guidance on the way (`tats.gpt.course.Change`), by
     latent frames of the video. What it gives from frame 0 on takes the place of label, text, sound and smap.
@@ -26,6 +29,7 @@ start: the frame of the video at which `known` begins, for a video that goes on 
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import chain
 
 import torch
@@ -35,7 +39,7 @@ from tats.flags import UserError
 from tats.gpt import endless
 from tats.gpt.condition import Label, Text
 from tats.gpt.course import Change, known_to
-from tats.gpt.job import Job, Settings
+from tats.gpt.job import Job, Settings, refuse_anchors
 from tats.gpt.model import GPT
 from tats.gpt.plans import check_context, plan_short, plan_wide, plan_wide_as_published
 
@@ -62,7 +66,7 @@ def sample_codes(
     frames = trained if frames is None else frames
     if not 1 <= frames <= trained:
         raise UserError(f"a short clip has 1 to {trained} latent frames, got {frames}; longer ones need sample_long")
-    _refuse_anchors(gpt)
+    refuse_anchors(gpt.config)
     given = job.known(known, frames, 0, 0, gpt.config.latent_shape[1:])
     codes = torch.cat([given, job.empty(frames - given.shape[1])], 1)
     for window in plan_short(frames, given.shape[1]):
@@ -94,7 +98,7 @@ def sample_long_codes(
     how = Settings(**settings)
     job = Job.start(gpt, seeds, how, {"label": label, "text": text, "sound": sound, "smap": smap}, frames, schedule)
     check_context(context, frames, job.layout.frames)
-    _refuse_anchors(gpt)
+    refuse_anchors(gpt.config)
     given = job.known(known, frames, start, context, gpt.config.latent_shape[1:])
     made = endless.long(job, how, frames, context, 1, given, start)
     return chain(given.unbind(1), map(job.finish, made))
@@ -151,7 +155,9 @@ def sample_wide_codes(
     if table is not None and (size[0] > table[1] or size[1] > table[2]):
         raise UserError(f"the table of places holds {table[1]}x{table[2]} codes, {size[0]}x{size[1]} were asked for")
     check_context(context, frames, job.layout.frames)
-    _refuse_anchors(gpt)
+    refuse_anchors(gpt.config)
+    if how.decode != "raster":
+        raise UserError(f"--decode {how.decode} is for pictures of the trained size; beyond it codes come one by one")
     given = job.known(known, frames, start, job.layout.frames - 1, size)
     if how.as_published:
         plan = plan_wide_as_published(frames, size, (job.layout.frames, *trained), context, start + given.shape[1])
@@ -195,13 +201,16 @@ def sample_hierarchical_codes(
     given = {"label": label, "text": text, "sound": sound, "smap": smap}
     first = Job.start(coarse, seeds, how, given, frames, schedule)
     check_context(context, (frames - 1) // step + 1, first.layout.frames)
-    between = Settings(
+    between = replace(
+        how,
         top_k=how.top_k if top_k_fine is None else top_k_fine,
         top_p=how.top_p if top_p_fine is None else top_p_fine,
         temperature=temperature_fine or (1.0 if how.as_published else how.temperature),
         cfg_scale=1.0 if not fine.config.keys else how.cfg_scale if cfg_scale_fine is None else cfg_scale_fine,
-        as_published=how.as_published,
-        precision=how.precision,
+        top_k_init=None,
+        top_p_init=None,
+        temperature_init=None,
+        frames_init=None,
     )
     most = max(gap_batch // len(seeds), 1)
     theirs, changes = known_to(fine.config, given, schedule, guided=cfg_scale_fine is None)
@@ -215,18 +224,9 @@ def sample_hierarchical_codes(
     return chain(shown.unbind(1), map(second.finish, made))
 
 
-def _refuse_anchors(gpt: GPT) -> None:
-    """A transformer trained to fill in between frames can't start a video."""
-    if gpt.config.n_unmasked:
-        raise UserError(
-            f"this transformer fills in frames between two known ones (n_unmasked {gpt.config.n_unmasked}): it is the "
-            f"second of a pair for sample_hierarchical"
-        )
-
-
 def _check_pair(coarse: GPT, fine: GPT, frames: int, step: int, as_published: bool) -> None:
     """The two models of a hierarchy must belong together, and the video must end on a coarse frame."""
-    _refuse_anchors(coarse)
+    refuse_anchors(coarse.config)
     if not fine.config.n_unmasked:
         raise UserError("the second transformer was not trained to fill in between frames (its n_unmasked is 0)")
     if coarse.config.latent_shape[1:] != fine.config.latent_shape[1:] or coarse.config.n_codes != fine.config.n_codes:

@@ -104,11 +104,11 @@ class Course:
 
     def scale(self, frame: int) -> float:
         """The scale of guidance with which a frame is made."""
-        return self.scales[self._stretch(frame)]
+        return self.scales[self.stretch(frame)]
 
     def cond_for(self, frames: range, new: int) -> Tensor:
         """What stands in front of a window that shows `frames` and invents frames from `new` on: int64 [B, n_cond]."""
-        number = self._stretch(new)
+        number = self.stretch(new)
         cond = self.conds[number]
         if self.tracks and self.scales[number] != 0:
             cond = cond.clone()
@@ -119,12 +119,12 @@ class Course:
 
     def spans(self, frames: range, new: range) -> tuple[tuple[range, float], ...]:
         """The places `new` of a window that shows `frames`, cut where the condition changes, each with its scale."""
-        numbers = [self._stretch(frames[place]) for place in new]
+        numbers = [self.stretch(frames[place]) for place in new]
         cuts = [0, *(n for n in range(1, len(new)) if numbers[n] != numbers[n - 1]), len(new)]
         return tuple((new[begin:end], self.scales[numbers[begin]]) for begin, end in pairwise(cuts))
 
-    def _stretch(self, frame: int) -> int:
-        """Which stretch a frame lies in."""
+    def stretch(self, frame: int) -> int:
+        """Which of the stretches with one condition a frame lies in, counted from 0."""
         return bisect_right(self.starts, frame) - 1
 
 

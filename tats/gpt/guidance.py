@@ -20,10 +20,11 @@ class Guided:
 
     It is called as the engine is, with tokens of n windows, and gives their guided logits. engine: with room for 2n
     windows, the first n behind their condition. empty: int64 [1, n_cond]. scale: 1 gives the conditional logits up to
-    rounding, 0 those of the empty condition; above 1 the condition counts for more than in training.
+    rounding, 0 those of the empty condition; above 1 the condition counts for more than in training; a float [n]: of
+    each window.
     """
 
-    def __init__(self, engine: Engine, empty: Tensor, scale: float):
+    def __init__(self, engine: Engine, empty: Tensor, scale: float | Tensor):
         self.engine, self.empty, self.scale = engine, empty, scale
 
     @property
@@ -77,8 +78,8 @@ class Guided:
     ) -> Tensor:
         """Show tokens int64 [n, L] at positions [L] or [n, L]; returns the guided logits at `row` of them: [n, V].
 
-        The first tokens of a window are its condition, all of it; windows that begin are not shown together with others.
-        Else as `Engine`.
+        The first tokens of a window are its condition, all of it; windows that begin are not shown together with
+        others. Else as `Engine`.
         """
         other, both_rows = tokens, self._both(rows)
         if max(self.engine.cache.seen(both_rows)) == 0:
@@ -93,7 +94,10 @@ class Guided:
         if both.dtype in (torch.float16, torch.bfloat16):
             both = both.float()
         conditional, empty = both.chunk(2)
-        return empty + self.scale * (conditional - empty)
+        scale = self.scale
+        if isinstance(scale, Tensor):
+            scale = (scale if rows is None else scale[torch.as_tensor(rows)]).view(-1, *[1] * (both.dim() - 1))
+        return empty + scale * (conditional - empty)
 
 
 Stepper = Engine | Guided  # what windows are filled with

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from tats.flags import UserError
 from tats.gpt.condition import empty_condition
+from tats.gpt.config import GPTConfig
 from tats.gpt.course import Change, Course
+from tats.gpt.decode import Decoding, Steps
 from tats.gpt.draw import Draw, Noise, seeded_noise
 from tats.gpt.engine import Engine, prepared
 from tats.gpt.guidance import Guided
@@ -32,6 +34,23 @@ class Settings:
     cfg_scale: float = 1.0
     as_published: bool = False
     precision: str = "fp32"
+    decode: str = "raster"
+    jacobi_block: int = 16
+    diagonal_lag: int = 2
+    steps: Steps | None = None
+
+    def __post_init__(self) -> None:
+        self.decoding  # noqa: B018 (wrong settings are told at once)
+
+    @property
+    def decoding(self) -> Decoding:
+        """The way to invent the codes of a window."""
+        return Decoding(self.decode, self.jacobi_block, self.diagonal_lag)
+
+    def count(self, steps: int, codes: int, windows: int) -> None:
+        """Add to `steps`, if they are counted; arguments as `Steps.add`."""
+        if self.steps is not None:
+            self.steps.add(steps, codes, windows)
 
     def draw(self, frame: int, first: int) -> Draw:
         """The draw for a latent frame, when `first` frames count as the first ones unless `frames_init` says more."""
@@ -123,7 +142,8 @@ class Job:
             part = slice(places.start - new.start, places.stop - new.start)
             shown = torch.cat([codes[:, : places.stop], codes[:, new.stop :]], 1)  # what is not known yet is not there
             engine = self.engine_for(len(codes), scale)
-            work(engine, self.layout, cond, shown, places, draws[part], u[:, part])
+            steps = work(engine, self.layout, cond, shown, places, draws[part], u[:, part], self.how.decoding)
+            self.how.count(steps, len(places) * self.layout.frame_len, len(codes))
             codes[:, places.start : places.stop] = shown[:, places.start : places.stop]
 
     def empty(self, frames: int, size: tuple[int, int] | None = None) -> Tensor:
@@ -136,24 +156,49 @@ class Job:
 
         They begin at the frame `start` of the video and are `needed` frames or more where that is not the first.
         """
-        room = self.empty(0, size)
-        if codes is None:
-            codes = room
-        if codes.ndim != 4 or len(codes) != len(room) or codes.shape[2:] != room.shape[2:]:
-            raise UserError(
-                f"known codes must be [{len(room)}, t, {size[0]}, {size[1]}] (videos, frames, rows, columns), "
-                f"got {[*codes.shape]}"
-            )
-        top = self.gpt.config.n_codes - 1
-        if codes.numel() and not (codes.min() >= 0 and codes.max() <= top):
-            raise UserError(f"known codes must lie in 0..{top}, got {int(codes.min())}..{int(codes.max())}")
-        if start < 0 or (start and codes.shape[1] < needed):
-            raise ValueError(
-                f"known codes from frame {start} on must be the {needed} frames in front of what is new, "
-                f"or more; got {codes.shape[1]}"
-            )
-        return codes[:, : max(frames - start, 0)].to(room)
+        return known_codes(self.gpt.config, self.course.batch, codes, frames, start, needed, self.course.device, size)
 
     def finish(self, codes: Tensor) -> Tensor:
         """Codes as the VQGAN takes them; condition ids that were drawn (as_published only) become code 0."""
         return codes.clamp(0, self.gpt.config.n_codes - 1) if self.how.as_published else codes
+
+
+def known_codes(
+    config: GPTConfig,
+    batch: int,
+    codes: Tensor | None,
+    frames: int,
+    start: int,
+    needed: int,
+    device: torch.device,
+    size: tuple[int, int] | None = None,
+) -> Tensor:
+    """The codes that are there from the start, checked: [B, n, height, width], n at most `frames` - `start`.
+
+    size: (height, width), None: as trained. Else as `Job.known`.
+    """
+    height, width = size or config.latent_shape[1:]
+    if codes is None:
+        codes = torch.zeros(batch, 0, height, width, dtype=torch.long)
+    if codes.ndim != 4 or len(codes) != batch or codes.shape[2:] != (height, width):
+        raise UserError(
+            f"known codes must be [{batch}, t, {height}, {width}] (videos, frames, rows, columns), got {[*codes.shape]}"
+        )
+    top = config.n_codes - 1
+    if codes.numel() and not (codes.min() >= 0 and codes.max() <= top):
+        raise UserError(f"known codes must lie in 0..{top}, got {int(codes.min())}..{int(codes.max())}")
+    if start < 0 or (start and codes.shape[1] < needed):
+        raise ValueError(
+            f"known codes from frame {start} on must be the {needed} frames in front of what is new, "
+            f"or more; got {codes.shape[1]}"
+        )
+    return codes[:, : max(frames - start, 0)].to(device, torch.long)
+
+
+def refuse_anchors(config: GPTConfig) -> None:
+    """A transformer trained to fill in between frames can't start a video."""
+    if config.n_unmasked:
+        raise UserError(
+            f"this transformer fills in frames between two known ones (n_unmasked {config.n_unmasked}): it is the "
+            f"second of a pair for sample_hierarchical"
+        )

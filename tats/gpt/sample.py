@@ -5,12 +5,16 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tats.gpt.decode import Decoding
 from tats.gpt.draw import Draw
 from tats.gpt.engine import Engine
 from tats.gpt.guidance import Stepper
 from tats.gpt.layout import Layout
 from tats.gpt.model import published_mask
 from tats.gpt.plans import WideWindow
+from tats.gpt.wanted import Draws, Wanted
+
+RASTER = Decoding()
 
 
 def layout_of(engine: Engine, cond: Tensor) -> Layout:
@@ -21,13 +25,20 @@ def layout_of(engine: Engine, cond: Tensor) -> Layout:
 
 @torch.inference_mode()
 def fill(
-    engine: Stepper, layout: Layout, cond: Tensor, codes: Tensor, new: range, draws: Sequence[Draw], u: Tensor
-) -> None:
-    """Invent the frames of a window at the places `new`, in place.
+    engine: Stepper,
+    layout: Layout,
+    cond: Tensor,
+    codes: Tensor,
+    new: range,
+    draws: Sequence[Draw],
+    u: Tensor,
+    how: Decoding = RASTER,
+) -> int:
+    """Invent the frames of a window at the places `new`, in place; returns the steps that drew them.
 
     cond [B, n_cond]; codes [B, places, h, w], known in front of and behind `new`; draws: one per new place;
     u float [B or 1, len(new), h*w] in [0, 1). First the model sees what the window holds, then
-    code after code is drawn.
+    code after code is drawn, or as `how` says.
     """
     past, future = codes[:, : new.start], codes[:, new.stop :]
     tokens, positions = layout.known(cond, past, future)  # [B, L], [L]
@@ -35,7 +46,7 @@ def fill(
     table = table_places(engine, layout)
     shown = None if table is None else table[:, (positions - layout.n_cond + 1).clamp(min=0)][:, layout.n_cond - 1 :]
     logits = engine(tokens, positions, row=layout.start(new.start) - 1, places=shown)  # [B, n], what follows the past
-    run(engine, layout, codes, new, draws, u, logits, table)
+    return run(engine, layout, codes, new, draws, u, logits, table, how)
 
 
 def run(
@@ -47,8 +58,16 @@ def run(
     u: Tensor,
     logits: Tensor,
     table: Tensor | None = None,
-) -> None:
-    """Draw code after code of the places `new`, the first from `logits`; arguments as in `fill`."""
+    how: Decoding = RASTER,
+) -> int:
+    """Draw the codes of the places `new`, the first from `logits`; arguments as in `fill`."""
+    if how.way != "raster":
+        front = codes[:, new.start - 1].flatten(1) if new.start else None
+        start = torch.tensor([layout.start(new.start)], device=codes.device)
+        wanted = Wanted(layout, start, Draws([draws], codes.device), u, front, table)
+        made, steps = how(engine, wanted, logits)
+        codes[:, new.start : new.stop] = made.view_as(codes[:, new.start : new.stop])
+        return steps
     u = u.expand(len(codes), -1, -1)
     shift = engine.first_id  # ids of logits and ids of tokens differ by this
     last = layout.start(new.stop) - 1
@@ -61,12 +80,20 @@ def run(
             if at < last:  # nothing follows the last new code
                 logits = show(engine, layout, token[:, None], at, table)
         codes[:, place] = frame.view_as(codes[:, place])
+    return len(new) * layout.frame_len - 1
 
 
 @torch.inference_mode()
 def fill_as_published(
-    engine: Stepper, layout: Layout, cond: Tensor, codes: Tensor, new: range, draws: Sequence[Draw], u: Tensor
-) -> None:
+    engine: Stepper,
+    layout: Layout,
+    cond: Tensor,
+    codes: Tensor,
+    new: range,
+    draws: Sequence[Draw],
+    u: Tensor,
+    how: Decoding = RASTER,
+) -> int:
     """`fill` for frames between two known ones, with the positions and rows of the published sampler.
 
     The last frame stands one position too early and is complete; the first frame does not see it; and the first new
@@ -79,7 +106,7 @@ def fill_as_published(
     mask = published_mask(size, engine.config.n_unmasked, codes.device)[: tokens.shape[1], : tokens.shape[1]]
     engine.reset()
     logits = engine(tokens, positions, mask=mask)
-    run(engine, layout, codes, new, draws, u, logits)
+    return run(engine, layout, codes, new, draws, u, logits, how=how)
 
 
 @torch.inference_mode()

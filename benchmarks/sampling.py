@@ -32,6 +32,7 @@ from benchmarks.sampling_ways import (
     check,
     compare,
     compiled_step,
+    compiles,
     make_model,
     random_past,
     step_ways,
@@ -122,6 +123,9 @@ def steps(name: str, batches: tuple[int, ...], config: Config, limits: Limits) -
         room = random_past(gpt, batch)
         for position in positions_of(gpt):
             ways = step_ways(gpt, batch, position, engines, compiled, room)
+            if not compiles(ways):
+                del ways["compiled"]
+                compiled = None
             errors = check(ways)
             found: dict[str, dict[str, Any]] = {**summary(compare(ways, config.rounds))}
             for way in engines:
@@ -200,7 +204,7 @@ def steps_table(found: list[dict[str, Any]]) -> tuple[list[str], list[list[Any]]
     rows = []
     for r in found:
         seconds = r["seconds"]
-        faster = [round(seconds[way]["times_faster"], 2) for way in ways]
+        faster = [round(seconds[way]["times_faster"], 2) if way in seconds else None for way in ways]
         near = [
             f"{seconds[way]['share_of_floor']:.0%}" + "*" * (seconds[way]["floor_by"] == "arithmetic")
             for way in engines

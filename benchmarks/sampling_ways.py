@@ -51,10 +51,11 @@ def can_compile() -> bool:
 
 
 def compiled_step(gpt: "GPT") -> Callable[..., "torch.Tensor"]:
-    """One step over static caches, written so that torch.compile makes one program of it; for one model, any length.
+    """One step over static caches, written so that torch.compile makes one program of it, for any position.
 
-    The program takes tokens [B, 1], the position int64 [1], the caches and how many places of them count, its own
-    included; it returns logits of codes [B, n].
+    The weights are frozen into it in layouts of its choice (`freezing`), and it is compiled twice: for one video, and
+    for any other number of them. It takes tokens [B, 1], the position int64 [1], the caches and how many places of them
+    count, its own included; it returns logits of codes [B, n].
     """
     import torch
     from torch.nn.functional import scaled_dot_product_attention
@@ -75,8 +76,20 @@ def compiled_step(gpt: "GPT") -> Callable[..., "torch.Tensor"]:
             x = x + block.mlp(block.ln2(x))
         return torch.nn.functional.linear(gpt.ln_f(x[:, 0]), gpt.head.weight[config.code_offset :])  # [B, n]
 
-    compiled: Callable[..., torch.Tensor] = torch.compile(step, fullgraph=True)
+    compiled: Callable[..., torch.Tensor] = torch.compile(
+        step, fullgraph=True, dynamic=True, options={"freezing": True}
+    )
     return compiled
+
+
+def compiles(ways: dict[str, Way]) -> bool:
+    """Whether the compiled step, where there is one, compiles and runs here; says why it does not."""
+    try:
+        ways.get("compiled", lambda: None)()  # type: ignore[return-value]
+    except (RuntimeError, ValueError, TypeError) as error:  # of the compiler, which changes from torch to torch
+        print(f"left out: torch.compile: {type(error).__name__}: {str(error)[:300]}", flush=True)
+        return False
+    return True
 
 
 def random_past(gpt: "GPT", batch: int) -> "torch.Tensor":

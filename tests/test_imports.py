@@ -29,7 +29,7 @@ ROWS = [
     [
         "tats.training tats.callbacks tats.metrics_callback tats.run_folder tats.logs tats.tensorboard tats.ema "
         "tats.checkpoints tats.resume tats.stopping tats.schedule tats.not_a_number tats.throughput tats.sharded "
-        "tats.effective tats.wandb_log"
+        "tats.effective tats.wandb_log tats.compiling tats.self_test"
     ],
     [
         "tats.vqgan.train tats.vqgan.train_setup tats.vqgan.pictures",
@@ -53,6 +53,7 @@ LIGHTNING = {
     "tats.throughput",
     "tats.wandb_log",
     "tats.logs",
+    "tats.shown_clips",
     "tats.vqgan.train",
     "tats.gpt.train",
 }

@@ -1,12 +1,17 @@
 """GPT over codes. Parameter names are those of the released checkpoints."""
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
+from torch.utils.checkpoint import checkpoint
 
 from tats import kernels
 from tats.gpt.cache import KVCache
 from tats.gpt.config import GPTConfig
+from tats.gpt.linear import Linear
 
 
 def published_mask(block_size: int, n_unmasked: int, device: torch.device | str | None = None) -> Tensor:
@@ -29,10 +34,10 @@ class Attention(nn.Module):
     def __init__(self, cfg: GPTConfig, layer: int):
         super().__init__()
         self.layer, self.n_head = layer, cfg.n_head
-        self.key = nn.Linear(cfg.n_embd, cfg.n_embd)
-        self.query = nn.Linear(cfg.n_embd, cfg.n_embd)
-        self.value = nn.Linear(cfg.n_embd, cfg.n_embd)
-        self.proj = nn.Linear(cfg.n_embd, cfg.n_embd)
+        self.key = Linear(cfg.n_embd, cfg.n_embd)
+        self.query = Linear(cfg.n_embd, cfg.n_embd)
+        self.value = Linear(cfg.n_embd, cfg.n_embd)
+        self.proj = Linear(cfg.n_embd, cfg.n_embd)
 
     def forward(self, x: Tensor, ends: tuple[int, int], cache: KVCache | None, mask: Tensor | None) -> Tensor:
         """x [B, L, C] -> [B, L, C]; ends: anchors among these L; mask: bool [L, L], takes the place of the rule."""
@@ -64,9 +69,7 @@ class Block(nn.Module):
         self.ln1 = nn.LayerNorm(cfg.n_embd)
         self.ln2 = nn.LayerNorm(cfg.n_embd)
         self.attn = Attention(cfg, layer)
-        self.mlp = nn.Sequential(
-            nn.Linear(cfg.n_embd, 4 * cfg.n_embd), nn.GELU(), nn.Linear(4 * cfg.n_embd, cfg.n_embd)
-        )
+        self.mlp = nn.Sequential(Linear(cfg.n_embd, 4 * cfg.n_embd), nn.GELU(), Linear(4 * cfg.n_embd, cfg.n_embd))
 
     def forward(self, x: Tensor, ends: tuple[int, int], cache: KVCache | None, mask: Tensor | None) -> Tensor:
         """x [B, L, C] -> [B, L, C]"""
@@ -79,18 +82,20 @@ class GPT(nn.Module):
 
     Without anchors (`config.n_unmasked` 0) positions see what comes before them; with anchors everybody also sees the
     condition, the first frame, and the last frame but its final code.
+
+    checkpointing: keep only the inputs of the blocks for the backward pass, which computes each block a second time.
     """
 
     def __init__(self, config: GPTConfig):
         super().__init__()
-        self.config = config
+        self.config, self.checkpointing = config, False
         self.tok_emb = nn.Embedding(config.vocabulary, config.n_embd)
         self.pos_emb = nn.Parameter(torch.zeros(1, config.block_size, config.n_embd))
         if config.places_shape is not None:
             self.vtokens_pos_emb = nn.Parameter(torch.zeros(1, *config.places_shape, config.n_embd))
         self.blocks = nn.ModuleList(Block(config, layer) for layer in range(config.n_layer))
         self.ln_f = nn.LayerNorm(config.n_embd)
-        self.head = nn.Linear(config.n_embd, config.vocabulary, bias=False)
+        self.head = Linear(config.n_embd, config.vocabulary, bias=False)
         self.apply(_initialise)
 
     def forward(
@@ -101,7 +106,8 @@ class GPT(nn.Module):
         places: Tensor | None = None,
         embeddings: Tensor | None = None,
         mask: Tensor | None = None,
-    ) -> Tensor:
+        then: Callable[[Tensor, Tensor], Any] | None = None,
+    ) -> Any:
         """Logits of what follows each position.
 
         tokens: int64 [B, L], ids below `config.vocabulary`. positions: int64 [n + L], places in the window, each below
@@ -109,7 +115,8 @@ class GPT(nn.Module):
         places: int64 [B or 1, M, 3] (frame, row, column): where the codes that the last M positions predict lie in the
         table of places (models with `vtokens_pos`). embeddings: float [B, n, C], put before the tokens.
         mask: bool [n + L, n + L], instead of the model's own rule, in a pass that starts a window.
-        Returns float [B, n + L, vocabulary].
+        Returns float [B, n + L, vocabulary]; with `then`, what it makes of [B, n + L, C], which enters the head, and
+        the head's weight [vocabulary, C].
         """
         x = self.embed(tokens, positions, places, embeddings)  # [B, n + L, C]
         if positions is None:
@@ -119,11 +126,13 @@ class GPT(nn.Module):
             whole = published_mask(self.config.block_size, self.config.n_unmasked, x.device)
             mask = whole[positions][:, positions]
         ends = self.ends(positions) if mask is None else (0, 0)
+        again = self.checkpointing and cache is None and torch.is_grad_enabled()
         for block in self.blocks:
-            x = block(x, ends, cache, mask)
+            x = checkpoint(block, x, ends, cache, mask, use_reentrant=False) if again else block(x, ends, cache, mask)
         if cache is not None:
             cache.leave(x.shape[1])
-        return self.head(self.ln_f(x))  # [B, n + L, V]
+        x = self.ln_f(x)
+        return self.head(x) if then is None else then(x, self.head.weight)  # [B, n + L, V]
 
     def ends(self, positions: Tensor) -> tuple[int, int]:
         """How many of these (ascending) positions are anchors in front, and how many at the end.

@@ -1,6 +1,7 @@
 """What the transformer is trained to do: say which code follows, and how well it does."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,6 +9,41 @@ from torch.nn.functional import cross_entropy
 
 from tats.gpt.layout import Layout
 from tats.gpt.model import GPT
+from tats.gpt.pieces import loss_in_pieces
+
+
+@dataclass(frozen=True)
+class Window:
+    """What the model is shown of a window, and what it should find.
+
+    tokens int64 [B, L]; target int64 [B, n]: the ids that the last n positions should find; places: as `GPT.forward`.
+    """
+
+    tokens: Tensor
+    target: Tensor
+    places: Tensor | None
+
+
+def window(
+    gpt: GPT,
+    cond: Tensor,
+    codes: Tensor,
+    *,
+    places: Tensor | None = None,
+    keep: Tensor | None = None,
+    random: Tensor | None = None,
+) -> Window:
+    """A window of codes behind its condition.
+
+    cond int64 [B, n_cond], codes int64 [B, t, h, w]; places: as `GPT.forward`; keep: bool [B, t*h*w], false where the
+    model sees the id in `random` [B, t*h*w] in place of the code (what it should find stays).
+    """
+    t, h, w = codes.shape[1:]
+    target = Layout(cond.shape[1], t, h, w, gpt.config.code_offset).token(codes).flatten(1)  # [B, t*h*w]
+    seen = target
+    if keep is not None and random is not None:
+        seen = torch.where(keep.bool(), target, random)
+    return Window(torch.cat([cond, seen], 1)[:, :-1], target, places)
 
 
 def predict(
@@ -15,26 +51,30 @@ def predict(
     cond: Tensor,
     codes: Tensor,
     *,
-    forward: Callable[..., Tensor] | None = None,
     places: Tensor | None = None,
     keep: Tensor | None = None,
     random: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
-    """Logits for every code of a window, and the ids they should find.
+    """Logits for every code of a window, and the ids they should find; arguments as for `window`.
 
-    cond int64 [B, n_cond], codes int64 [B, t, h, w]; places: as `GPT.forward`; keep: bool [B, t*h*w], false where the
-    model sees the id in `random` [B, t*h*w] in place of the code (what it should find stays). forward: runs in place of
-    `gpt` (its compiled form).
     Returns logits [B, t*h*w, V] and target int64 [B, t*h*w], ids of the common vocabulary.
     """
-    t, h, w = codes.shape[1:]
-    layout = Layout(cond.shape[1], t, h, w, gpt.config.code_offset)
-    target = layout.token(codes).flatten(1)  # [B, t*h*w]
-    seen = target
-    if keep is not None and random is not None:
-        seen = torch.where(keep.bool(), target, random)
-    tokens = torch.cat([cond, seen], 1)[:, :-1]  # [B, layout.length]
-    return (forward or gpt)(tokens, places=places)[:, layout.n_cond - 1 :], target
+    shown = window(gpt, cond, codes, places=places, keep=keep, random=random)
+    return gpt(shown.tokens, places=places)[:, -shown.target.shape[1] :], shown.target
+
+
+def learn(gpt: GPT, shown: Window, counted: slice = slice(None)) -> tuple[Tensor, list[Tensor]]:
+    """The loss of a batch, and its accuracies: `loss` and `accuracy` of `predict`, without all logits at once.
+
+    counted: which of the n codes of the window count. Logits are made, used and forgotten in pieces.
+    """
+    n = shown.target.shape[1]
+
+    def end(x: Tensor, weight: Tensor) -> tuple[Tensor, list[Tensor]]:
+        rows, target = x[:, -n:][:, counted], shown.target[:, counted]  # [B, m, C], [B, m]
+        return loss_in_pieces(rows.flatten(0, 1), weight, target.flatten())
+
+    return gpt(shown.tokens, places=shown.places, then=end)
 
 
 def new_codes(gpt: GPT, n: int) -> slice:

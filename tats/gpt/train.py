@@ -9,13 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from tats.callbacks import over_processes
+from tats.compiling import compile_in_place
 from tats.flags import UserError, to_dict
 from tats.gpt.condition import GIVEN, condition
 from tats.gpt.disturbed import at_random, own_draws
 from tats.gpt.dropout import leave_out
 from tats.gpt.model import GPT
 from tats.gpt.muon import MuonAdamW, muon_groups
-from tats.gpt.objective import accuracy, crop_places, loss, new_codes, predict
+from tats.gpt.objective import crop_places, learn, new_codes, window
 from tats.gpt.train_config import GPTTrainConfig
 from tats.metrics.processes import current
 from tats.schedule import rate_factor
@@ -73,7 +74,9 @@ class GPTTraining(pl.LightningModule):
         self.frozen = {"video": vqgan, "stft": sound_vqgan, "smap": smap_vqgan}
         self.text_tokens = text_tokens
         self.extra = dict(extra or {})
-        self.compiled = [torch.compile(gpt)] if config.compile else []  # a list: no second name in the state dict
+        gpt.checkpointing = config.activation_checkpointing
+        if config.compile:
+            compile_in_place(gpt.blocks)
         self.rates: list[float] = []  # of the optimizer's groups, before the schedule
         self.total_steps: float = math.inf
         self.used: Tensor | None = None  # how often each code occurred since the last line of the log
@@ -94,13 +97,17 @@ class GPTTraining(pl.LightningModule):
     def condition(self, batch: Mapping[str, Any]) -> Tensor:
         """int64 [B, n_cond]: what the batch holds for the condition of this model; in training some clips lose it."""
         config = self.config
-        given: dict[str, Any] = {GIVEN[key]: self._given(key, batch) for key in self.gpt.config.keys}
+        given = self.given(batch)
         cond = condition(self.gpt.config, len(batch["video"]), **given, device=batch["video"].device)
         if not (self.training and self.gpt.config.empty):
             return cond
         clips = batch["index"].tolist() if "index" in batch else range(len(cond))
         shares = config.cond_dropout, config.cond_dropout_parts
         return leave_out(self.gpt.config, cond, clips, self.seed, self.global_step, *shares)
+
+    def given(self, batch: Mapping[str, Any]) -> dict[str, Any]:
+        """What the batch holds for the condition, as samplers take it: by `label`, `text`, `sound`, `smap`."""
+        return {GIVEN[key]: self._given(key, batch) for key in self.gpt.config.keys}
 
     def _given(self, key: str, batch: Mapping[str, Any]) -> Tensor:
         """What a batch holds for one part of the condition: class ids [B], ids of texts [B, n], codes [B, t, h, w]."""
@@ -135,13 +142,10 @@ class GPTTraining(pl.LightningModule):
         codes, cond = self.codes(batch), self.condition(batch)
         places = self.places(batch, codes)
         keep, random = self.disturbed(batch, cond, codes, places) if self.training else (None, None)
-        forward = self.compiled[0] if self.compiled else None
-        logits, target = predict(self.gpt, cond, codes, forward=forward, places=places, keep=keep, random=random)
-        if self.config.loss_on == "new":
-            new = new_codes(self.gpt, target.shape[1])
-            logits, target = logits[:, new], target[:, new]
-        acc1, acc5 = accuracy(logits.detach(), target)
-        return loss(logits, target), acc1, acc5, codes
+        shown = window(self.gpt, cond, codes, places=places, keep=keep, random=random)
+        counted = new_codes(self.gpt, shown.target.shape[1]) if self.config.loss_on == "new" else slice(None)
+        loss, (acc1, acc5) = learn(self.gpt, shown, counted)
+        return loss, acc1, acc5, codes
 
     def places(self, batch: Mapping[str, Tensor], codes: Tensor) -> Tensor | None:
         """Where codes [B, t, h, w] lie in the table of places, int64 [B or 1, t*h*w, 3]; None for models without."""

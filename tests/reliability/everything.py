@@ -28,6 +28,7 @@ from records import Record  # noqa: E402
 
 FULL = 20  # kills of each kind of run when there is an hour
 SHARES = {"killed_samplers.py": 0.12, "killed_training.py": 0.45}  # of the minutes, at most
+LONGEST = 3000  # seconds of one test, on a machine that may be busy
 LEAST_FUZZ = 60  # seconds for broken files, however long the rest has taken
 TESTS = {
     "one, two and three processes train, encode, sample and judge alike": [
@@ -80,7 +81,8 @@ def tests(promise: str, files: list[str]) -> Proof:
     with tempfile.TemporaryDirectory() as folder:
         report, started = Path(folder) / "report.xml", Path(folder) / "started.txt"
         started.touch()
-        code, minutes = run(["-m", "pytest", *files, f"--junitxml={report}"], TATS_STARTED=str(started))
+        patient = ["-o", f"timeout={LONGEST}", f"--junitxml={report}"]
+        code, minutes = run(["-m", "pytest", *files, *patient], TATS_STARTED=str(started))
         groups = [int(line) for line in started.read_text().split()]
         cases = list(ElementTree.parse(report).getroot().iter("testcase")) if report.exists() else []
     said = [(case, {child.tag for child in case}) for case in cases]
@@ -130,6 +132,7 @@ def main() -> int:
         unseen = ("--minutes", f"{SHARES[name] * args.minutes:.2f}", *more)
         proofs.append(script(promise, name, "--kills", count, unseen=unseen))
     proofs.append(script("a disk that is full leaves the old checkpoints", "full_disk.py"))
+    proofs.append(script("one, two and three processes train on the same batches", "processes.py"))
     proofs += [tests(promise, files) for promise, files in TESTS.items()]
     proofs.append(broken_files(max(args.minutes * 60 - (time.monotonic() - begin), LEAST_FUZZ), command))
     store(proofs, command, (time.monotonic() - begin) / 60)

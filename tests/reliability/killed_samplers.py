@@ -106,8 +106,8 @@ def contents(folder: Path) -> dict[str, bytes]:
 
 
 def trial(script: str, models: Path, kills: int, stages: bool, seed: int, until: float = math.inf) -> Record:
-    """Kill a run of a script again and again, but not after the time `until` of the monotonic clock; returns how often,
-    how many files were compared, and what was wrong."""
+    """Kill a run of a script again and again, but not after the time `until` of the monotonic clock unless it is the
+    first time; returns how often, how many files were compared, and what was wrong."""
     from benchmarks.endless import flags_of
 
     record = Record()
@@ -130,7 +130,7 @@ def trial(script: str, models: Path, kills: int, stages: bool, seed: int, until:
             record.add({}, [f"{script}: the run that was left alone failed"])
             return record
         draw, done, runs = random.Random(seed), 0, 0
-        while done < kills and time.monotonic() < until:
+        while done < kills and (not done or time.monotonic() < until):
             moment = staged(size)[done % 3] if stages else anywhere(draw, records(folder), size)
             how = run(script, command(folder), folder, moment)
             print(f"{script}: {how} with {records(folder)} of {size} bytes of codes", flush=True)

@@ -215,7 +215,7 @@ def trial(
     until: float = math.inf,
 ) -> Outcome:  # fmt: skip
     """Kill a run again and again, and compare what it ends with to a run that was left alone. `until`: the time on the
-    monotonic clock after which nothing is killed any more."""
+    monotonic clock after which nothing is killed any more, but once."""
     outcome = Outcome(script, processes)
     with tempfile.TemporaryDirectory() as name:
         whole, folder = Path(name) / "whole", Path(name) / "killed"
@@ -227,7 +227,7 @@ def trial(
             outcome.wrong.append("the run that was left alone failed")
             return outcome
         draw, again = random.Random(seed), 0
-        while outcome.kills < kills and again < 4 * kills and time.monotonic() < until:
+        while outcome.kills < kills and again < 4 * kills and (not outcome.kills or time.monotonic() < until):
             wanted = ways[outcome.kills % len(ways)]
             how, _ = run(command, folder, Plan(draw.uniform(0.1, 0.9) * took, wanted), processes)
             print(f"{outcome}: {how} at step {step_of(folder)}", flush=True)

@@ -55,7 +55,7 @@ class Size:
 
 
 SIZES = {
-    "full": Size(12000, 240, 4300, 1200, 3600, 2400),
+    "full": Size(12000, 240, 3500, 1200, 3600, 2400),
     "tiny": Size(96, 24, 20, 20, 20, 20),
 }
 TRAIN = """--block_size 0 --batch_size 16 --num_workers 0 --lr 0.002 --lr_schedule cosine --warmup_steps 100
@@ -66,7 +66,7 @@ SOUND_VQGAN = """--stft_data --sequence_length 8 --batch_size 8 --num_workers 0 
     --warmup_steps 50 --codebook_start kmeans --gradient_clip_val 1 --precision bf16
     --channels_last --log_images_every 0 --log_videos_every 0 --log_every_n_steps 10 --limit_val_batches 4"""
 DRAW = {  # where everything is said, chance is left less
-    "text": "--seed 0 --top_k 0 --top_p 0.3 --top_p_init 0.98",
+    "text": "--seed 0 --top_k 0 --top_p 0.3 --top_p_init 0.995",
     "sound": "--seed 0 --top_k 0 --top_p 0.3 --top_p_init 0.98",
     "label": "--seed 0 --top_k 0 --top_p 0.5 --top_p_init 0.98",
 }

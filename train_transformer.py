@@ -10,6 +10,7 @@ from tats.data.config import DataConfig
 from tats.gpt.config import GPTConfig
 from tats.gpt.train_config import GPTTrainConfig
 from tats.score_config import ScoreConfig
+from tats.shown_config import ShownConfig
 from tats.trainer_config import TrainerConfig
 
 
@@ -21,13 +22,14 @@ class Config:
     training: GPTTrainConfig = field(default_factory=GPTTrainConfig)
     data: DataConfig = field(default_factory=DataConfig)
     score: ScoreConfig = field(default_factory=ScoreConfig)
+    shown: ShownConfig = field(default_factory=ShownConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
 
 
 def main() -> None:
     """Parse, build, train."""
     args = flags.parse(Config)
-    from tats import checkpoint, metrics_callback, training
+    from tats import checkpoint, metrics_callback, shown_clips, training
     from tats.gpt import train_condition, train_setup
     from tats.gpt.train import GPTTraining
     from tats.run_folder import say
@@ -50,8 +52,9 @@ def main() -> None:
         extra={"vqgan": fingerprint, "label_names": config.label_names, **frozen.prints(data)},
         seed=args.trainer.seed,
     )
-    scores = metrics_callback.gpt_scores(args.score, args.data, config, frozen.vqgan, args.trainer.seed)
-    more = {"name": "transformer", "cadence": training.TRANSFORMER_CADENCE, "settings": args, "callbacks": scores}
+    watchers = metrics_callback.gpt_scores(args.score, args.data, config, frozen.vqgan, args.trainer.seed)
+    watchers += shown_clips.gpt_clips(args.shown.log_videos_every, config, frozen.vqgan, args.trainer)
+    more = {"name": "transformer", "cadence": training.TRANSFORMER_CADENCE, "settings": args, "callbacks": watchers}
     training.fit(module, data.train_loader(raw=True), data.test_loader(raw=True), args.trainer, **more)
 
 

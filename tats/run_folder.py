@@ -17,7 +17,10 @@ from tats.plain import matches
 from tats.trainer_config import TrainerConfig
 
 # Another batch size is warned about (`tats.effective`): other numbers of processes may bring it along.
-MAY_DIFFER = {"num_workers", "keep_gb", "batch_size"} | {field.name for field in dataclasses.fields(TrainerConfig)} - {
+SHOWN = {"log_images_every", "log_videos_every"}
+MAY_DIFFER = {"num_workers", "keep_gb", "batch_size", *SHOWN} | {
+    field.name for field in dataclasses.fields(TrainerConfig)
+} - {
     "seed",
     "ema_decay",
     "gradient_clip_val",

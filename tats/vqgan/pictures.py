@@ -1,7 +1,8 @@
 """Pictures and videos of a training run: files beside the log, and TensorBoard summaries that play."""
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ def show(module: "VQGANTraining", split: str, video: Tensor, batch_idx: int, sch
     trainer, of_sounds = module.trainer, module.vqgan.config.of_sounds
     shown = ("images",) if of_sounds else ("images", "videos")
     kinds = [kind for kind in shown if schedule.due(kind, batch_idx)]
-    folder = getattr(trainer.loggers[0], "log_dir", None) if trainer.loggers else None
+    folder = folder_of(trainer.loggers)
     if not kinds or folder is None or not trainer.is_global_zero:
         return
     video = video[:SHOWN]
@@ -65,7 +66,7 @@ def show(module: "VQGANTraining", split: str, video: Tensor, batch_idx: int, sch
     stem = f"gs-{module.updates:06}_e-{trainer.current_epoch:06}_b-{batch_idx:06}"
     for kind in kinds:
         for name, clips in (("inputs", video), ("reconstructions", rebuilt)):
-            below = Path(folder) / kind / split
+            below = folder / kind / split
             tag = f"{split}/{name}_{kind}"
             if kind == "images":
                 picture = mosaic(pick(clips, frames)[:, :, None], nrow=1)  # [1, H', W', 3]
@@ -75,6 +76,12 @@ def show(module: "VQGANTraining", split: str, video: Tensor, batch_idx: int, sch
                 film = mosaic(clips, nrow=None)  # [T, H', W', 3]
                 store(below / f"{name}_{stem}.mp4", film)
                 add_video(trainer.loggers, tag, film, module.updates, FPS)
+
+
+def folder_of(loggers: Sequence[Any]) -> Path | None:
+    """The folder of a run by its loggers; None without one, and in --fast_dev_run, whose logger answers to any name."""
+    folder = getattr(loggers[0], "log_dir", None) if loggers else None
+    return Path(folder) if isinstance(folder, str | Path) else None
 
 
 def store(path: Path, frames: np.ndarray) -> None:

@@ -32,7 +32,7 @@ def main() -> None:
 
     def make(batch, known, start):
         more = {"seeds": [video.seed for video in batch], "sound": heard.codes(batch), **wanted.of(batch)}
-        more |= args.draw.settings
+        more |= {**args.draw.settings, "steps": store.steps}
         if heard.total <= gpt.config.latent_shape[0]:
             return iter(api.sample_codes(gpt, heard.total, **more).unbind(1))
         return api.sample_long_codes(gpt, heard.total, context, known=known, start=start, **more)

@@ -37,7 +37,7 @@ def main() -> None:
 
     def make(batch, known, start):
         more = {"seeds": [video.seed for video in batch], "known": known, "start": start}
-        more |= {"gap_batch": args.gap_batch, "schedule": changing, **sounds.given}
+        more |= {"gap_batch": args.gap_batch, "schedule": changing, "steps": store.steps, **sounds.given}
         return api.sample_hierarchical_codes(
             coarse, fine, frames, context, **more, **wanted.of(batch), **args.draw.settings
         )

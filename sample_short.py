@@ -25,7 +25,7 @@ def main() -> None:
     def make(batch: list[output.Video]):
         known = given.known(batch) if given else None
         seeds = [video.seed for video in batch]
-        return sample_codes(gpt, seeds=seeds, known=known, **wanted.of(batch), **args.draw.settings)
+        return sample_codes(gpt, seeds=seeds, known=known, **wanted.of(batch), **args.draw.settings, steps=store.steps)
 
     sampling.make_missing(store, videos, args.data.batch_size, make)
     name = output.run_name(args.draw.top_k, args.draw.top_p, args.draw.run)

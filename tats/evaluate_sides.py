@@ -113,13 +113,15 @@ def decoded(path: Path, vqgan: VQGAN, protocol: Protocol, batch_size: int) -> Ma
     """Videos that lie there as codes, as samplers write them: codes*.npz, beside a manifest that names their VQGAN.
 
     Raises:
-        UserError: there are no codes, or they are those of another VQGAN.
+        UserError: there are no codes, or of several lengths, or they are those of another VQGAN.
     """
     files = sorted(path.rglob("codes*.npz")) if path.is_dir() else [path]
     by_index = {index: row for file in files for index, (_, row) in read_codes(file).items()}
     rows = [by_index[index] for index in sorted(by_index)]
     if not rows:
         raise UserError(f"{path} holds no codes: --vqgan_ckpt decodes codes*.npz, as samplers write them")
+    if len({row.shape for row in rows}) > 1:
+        raise UserError(f"{path} holds videos of several lengths: give one of its files, codes_00000.npz, ...")
     manifest = files[0].parent / "manifest.json"
     made_by = json.loads(manifest.read_text(encoding="utf-8"))["settings"].get("vqgan") if manifest.exists() else None
     if made_by not in (None, checkpoint.fingerprint(vqgan)):

@@ -66,16 +66,19 @@ def _manifest(path: Path) -> list[dict[str, Any]]:
 
 
 def _from_codes(path: Path, vqgan: "VQGAN", entries: list[dict[str, Any]]) -> list[LongVideo]:
-    """Videos whose codes lie in codes.npz."""
+    """Videos whose codes lie in codes.npz, or in one file for each length."""
     from tats.codes_file import read_codes
 
-    file = path / "codes.npz" if path.is_dir() else path
-    if not file.is_file():
+    files = [path]
+    if path.is_dir():
+        files = [path / "codes.npz"] if (path / "codes.npz").is_file() else sorted(path.glob("codes_*.npz"))
+    if not files or not files[0].is_file():
         raise UserError(f"{path} holds no codes.npz: leave the VQGAN out, or give the folder of a finished sampler")
     labels = {entry["index"]: entry.get("class") for entry in entries}
+    rows = {index: (file.name, row) for file in files for index, (_, row) in read_codes(file).items()}
     return [
-        LongVideo(f"{file.name}:{index}", labels.get(index), None, partial(_decoded, vqgan, row))
-        for index, (_, row) in sorted(read_codes(file).items())
+        LongVideo(f"{name}:{index}", labels.get(index), None, partial(_decoded, vqgan, row))
+        for index, (name, row) in sorted(rows.items())
     ]
 
 

@@ -1,9 +1,10 @@
 """What samplers write below --save: codes as they come, a manifest, and the names of videos and arrays.
 
     codes.npz              codes int32 [N, t, h, w], seeds, labels (-1: none), index (which video of the run), in order
-    codes_00012.npz        the same for a batch, while a run is under way
+    codes_00012.npz        the same for a batch, while a run is under way; of a run with videos of several lengths, for
+                           each length
     codes_00012.journal    the codes of a batch of long videos while they are made (`tats.codes_file`)
-    manifest.json          flags, checkpoints, versions; one entry per video; scores
+    manifest.json          flags, checkpoints, versions; one entry per video; scores; steps of the model (decoding)
 
 A run that is called again finds what is there and makes the rest; other settings in the same folder are refused.
 """
@@ -19,6 +20,7 @@ import numpy as np
 
 from tats.codes_file import Journal, Row, Video, read_codes, write_codes
 from tats.flags import UserError
+from tats.gpt.steps import Steps
 from tats.launched import launched
 from tats.plain import read_json
 
@@ -63,6 +65,8 @@ class Store:
         self.codes = Codes()
         self.scores: dict[str, Any] | None = None  # of an earlier call
         self.scored = 0  # how many videos they are of
+        self.steps = Steps()  # of the model, of this call
+        self.decoding: dict[str, Any] | None = None  # what they were in the call that made the last codes
         self.locks: list[TextIO] = []  # that this process holds while several share the run (`tats.shared_work`)
         self.manifest_at = 0  # when the manifest was written that was there at first
         self._compare()
@@ -115,23 +119,38 @@ class Store:
         named: more for the entries, as `entries` (its file, say). Without new scores those of an
         earlier call stay, as long as they are of these very videos.
         """
-        shards = sorted(self.folder.glob("codes_*.npz"))
-        if shards:
-            order = sorted(self.codes)
-            videos, rows = [self.videos[index] for index in order], [self.codes.rows[index] for index in order]
-            write_codes(self.folder / "codes.npz", videos, rows, self.settings.get("schedule"))
-            self._add_rows(read_codes(self.folder / "codes.npz"))
+        if shards := sorted(self.folder.glob("codes_*.npz")):
+            kept = self._merge()
             for path in [*shards, *self.begun()]:
-                path.unlink()
+                if path not in kept:
+                    path.unlink()
         entries = []
         for video in wanted:
             entry = {"index": video.index, "seed": video.seed, "label": video.label, "class": video.name}
             entries.append(entry | {name: of(video) for name, of in {**self.entries, **named}.items()})
         self.write_manifest(entries, self.scores if scores is None and self.scored == len(entries) else scores)
 
+    def _merge(self) -> list[Path]:
+        """Write one file of codes; where videos are of several lengths, one per length, named after its first video."""
+        by_shape: dict[tuple[int, ...], list[int]] = {}
+        for index in sorted(self.codes):
+            by_shape.setdefault(self.codes.rows[index].shape, []).append(index)
+        kept = []
+        for order in by_shape.values():
+            path = self.folder / (f"codes_{order[0]:05d}.npz" if len(by_shape) > 1 else "codes.npz")
+            rows = [self.codes.rows[index] for index in order]
+            write_codes(path, [self.videos[index] for index in order], rows, self.settings.get("schedule"))
+            self._add_rows(read_codes(path))
+            kept.append(path)
+        return kept
+
     def write_manifest(self, entries: list[dict], scores: Mapping[str, Any] | None = None) -> None:
         """Write manifest.json, whole or not at all."""
         about = {"format": FORMAT, "settings": self.settings, **self.about, "videos": entries}
+        if self.steps.codes:
+            self.decoding = {"way": self.settings.get("decode"), **self.steps.summary}
+        if self.decoding is not None:
+            about["decoding"] = self.decoding
         if scores is not None:
             about["scores"] = dict(scores)
         part = self.folder / f"manifest.json.part{launched().rank or ''}"
@@ -150,12 +169,13 @@ class Store:
         try:
             manifest = read_json(path)
             before, self.scores, self.scored = manifest["settings"], manifest.get("scores"), len(manifest["videos"])
+            self.decoding = manifest.get("decoding")
             if not isinstance(before, dict):
                 raise TypeError("settings are names with values")
         except (UserError, KeyError, TypeError, AttributeError):
             raise UserError(f"{path} is damaged: delete it with the codes beside it, or give another --save") from None
         if "cfg_scale" in self.settings:
-            before = {"cfg_scale": 1.0, **before}  # what runs did before there was guidance
+            before = {"cfg_scale": 1.0, "decode": "raster", **before}  # what runs did before there was a choice
         changed = [
             f"{name} {before.get(name)!r} then, {self.settings.get(name)!r} now"
             for name in sorted({*before, *self.settings})

@@ -206,5 +206,8 @@ def finish(
         entries["given"] = given.entry
         scores = with_joint(given, store, videos, batch_size, scores, in_pieces)
     store.finish(videos, scores, **entries)
+    if store.steps.codes:
+        way, steps = store.settings["decode"], store.steps
+        say(f"{way}: {steps.codes} codes in {steps.steps} steps, {steps.codes_per_step:.2f} codes of a video per step")
     shared_work.clear(store)
     say(f"codes and manifest: {store.folder}")

@@ -17,7 +17,7 @@ as_published: the published choices where ours differ (draws over the whole voca
 precision: fp32 (the model's own type), fp16, bf16 or int8.
 decode: raster, code by code; jacobi, the same codes (up to the rounding of matrix products) with several guessed and
     looked at per step, `jacobi_block` at most; diagonal, approximate, the rows of a frame at once, each `diagonal_lag`
-    columns behind the one above (`tats.gpt.decode.Decoding`). steps: a `tats.gpt.decode.Steps` that counts them.
+    columns behind the one above (`tats.gpt.decode.Decoding`). steps: a `tats.gpt.steps.Steps` that counts them.
 known: codes int64 [B, t0, h, w] that the video starts with; only what follows is invented.
 schedule: of long and hierarchical videos: changes of condition or guidance on the way (`tats.gpt.course.Change`), by
     latent frames of the video. What it gives from frame 0 on takes the place of label, text, sound and smap.

@@ -23,7 +23,7 @@ class Decoding:
     """
 
     way: str = "raster"
-    block: int = 16
+    block: int = 8
     lag: int = 2
 
     def __post_init__(self) -> None:
@@ -41,19 +41,3 @@ class Decoding:
         if self.way == "diagonal":
             return diagonal(engine, wanted, logits, self.lag)
         return raster(engine, wanted, logits)
-
-
-@dataclass
-class Steps:
-    """Counts steps of the model that draw codes (showing what a window holds is none of them), and the codes of all
-    videos that came out of them; a step is for all videos of a batch."""
-
-    steps: int = 0
-    codes: int = 0
-    windows: int = 0
-
-    def add(self, steps: int, codes: int, windows: int) -> None:
-        """Count `windows` windows of one batch, `codes` in each of them, made by so many steps."""
-        self.steps += steps
-        self.codes += codes * windows
-        self.windows += windows

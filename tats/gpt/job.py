@@ -11,13 +11,14 @@ from tats.flags import UserError
 from tats.gpt.condition import empty_condition
 from tats.gpt.config import GPTConfig
 from tats.gpt.course import Change, Course
-from tats.gpt.decode import Decoding, Steps
+from tats.gpt.decode import Decoding
 from tats.gpt.draw import Draw, Noise, seeded_noise
 from tats.gpt.engine import Engine, prepared
 from tats.gpt.guidance import Guided
 from tats.gpt.layout import Layout
 from tats.gpt.model import GPT
 from tats.gpt.sample import fill, fill_as_published, layout_of
+from tats.gpt.steps import Steps
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ class Settings:
     as_published: bool = False
     precision: str = "fp32"
     decode: str = "raster"
-    jacobi_block: int = 16
+    jacobi_block: int = 8
     diagonal_lag: int = 2
     steps: Steps | None = None
 

@@ -161,11 +161,13 @@ class Queue:
         self.how, self.n_codes = how, gpt.config.n_codes
         self.places: list[Row | None] = [None] * batch
         guided = any(row.course.guided for row in rows)
-        engine = prepared(gpt, batch * (1 + guided), whole_vocabulary=how.as_published, precision=how.precision)
+        windows = batch * (1 + guided)
+        engine = prepared(gpt, windows, whole_vocabulary=how.as_published, precision=how.precision)
         self.engine: Stepper = engine
+        self.scales = torch.ones(batch, device=engine.device)  # of guidance
         if guided:
             empty = empty_condition(gpt.config, 1, engine.device)
-            self.engine = Guided(engine, empty, torch.ones(batch, device=engine.device))
+            self.engine = Guided(engine, empty, self.scales)
         self.layout: Layout = layout_of(engine, rows[0].course.conds[0])
         if self.layout.length > gpt.config.block_size:
             raise UserError(
@@ -198,10 +200,8 @@ class Queue:
     def round(self, active: dict[int, Row]) -> Tensor:
         """The next latent frame of every video: int64 [n, h, w]."""
         layout, rows = self.layout, list(active.values())
-        if isinstance(self.engine, Guided):
-            for place, row in active.items():
-                scale = row.course.scale(row.done)
-                self.engine.scale[place] = scale or 1.0  # 0: the condition in front is the empty one already
+        for place, row in active.items():
+            self.scales[place] = row.course.scale(row.done) or 1.0  # 0: the condition in front is the empty one already
         logits, steps = self.show(active)
         starts = [layout.start(row.window[1]) for row in rows]
         noise = [seeded_noise([row.request.seed], logits.device)(row.done, layout.frame_len) for row in rows]
@@ -225,8 +225,9 @@ class Queue:
         Videos that stand equally far in their windows are one pass. Those that go on in the window that is cached lack
         only the last code of the frame in front.
         """
-        layout, found, steps = self.layout, {}, 0
-        parts = []
+        layout, steps = self.layout, 0
+        found: dict[int, Tensor] = {}
+        parts: list[tuple[bool, int, int]] = []
         for place, row in active.items():
             frames, known = row.window
             window = frames, row.course.stretch(row.done)

@@ -31,6 +31,14 @@ class DrawConfig:
     )
     as_published: bool = arg(False, "repeat the published choices where ours differ, for comparing samples")
     precision: str = arg("fp32", "number format of the transformer", ["fp32", "fp16", "bf16", "int8"])
+    decode: str = arg(
+        "raster",
+        "codes one by one; jacobi: the same codes, several guessed and looked at per step; diagonal: approximate, the "
+        "rows of a latent frame at once",
+        ["raster", "jacobi", "diagonal"],
+    )
+    jacobi_block: int = arg(8, "codes that a step of --decode jacobi looks at")
+    diagonal_lag: int = arg(2, "columns that a row is behind the one above, with --decode diagonal")
     seed: int = arg(0, "seed of the first video; the others count on")
     run: int = arg(0, "shifts the seeds by a million each, and stands in the names of files")
     device: str | None = arg(None, "cpu, cuda, ...; none: a GPU when there is one")
@@ -47,12 +55,17 @@ class DrawConfig:
                 raise UserError(f"--{name} must be above 0, got {t}; --top_k 1 always takes the best")
         if not 0 <= self.cfg_scale < math.inf:
             raise UserError(f"--cfg_scale is 0 or more (1: no guidance), got {self.cfg_scale}")
+        for name, value in (("jacobi_block", self.jacobi_block), ("diagonal_lag", self.diagonal_lag)):
+            if value < 1:
+                raise UserError(f"--{name} is 1 or more, got {value}")
 
     @property
     def settings(self) -> dict:
         """The keyword arguments of the functions in `tats.gpt.api`."""
-        names = ("top_k", "top_p", "temperature", "top_k_init", "top_p_init", "temperature_init", "frames_init")
-        return {name: getattr(self, name) for name in (*names, "cfg_scale", "as_published", "precision")}
+        names = ["top_k", "top_p", "temperature", "top_k_init", "top_p_init", "temperature_init", "frames_init"]
+        names += ["cfg_scale", "as_published", "precision", "decode"]
+        names += {"jacobi": ["jacobi_block"], "diagonal": ["diagonal_lag"]}.get(self.decode, [])
+        return {name: getattr(self, name) for name in names}
 
 
 @dataclass(frozen=True)
@@ -128,7 +141,9 @@ class LongConfig:
     gpt_ckpt: str = arg("", "checkpoint of the transformer (needed)")
     vqgan_ckpt: str = arg("", "checkpoint of the VQGAN whose codes it makes (needed)")
     sample_length: int = arg(256, "latent frames of a video")
-    frames: int | None = arg(None, "frames of a video, instead of --sample_length")
+    frames: int | list[int] | None = arg(
+        None, "frames of a video, instead of --sample_length; several numbers: of the videos by turns, in one queue"
+    )
     decode_group_norm_in_pieces: bool = arg(False, GROUP_NORM)
     sample_resolution: int | None = arg(
         None, "rows and columns of codes, beyond the trained ones with --vtokens_pos models (none: as trained)"

@@ -8,8 +8,8 @@ import tats
 from tats.flags import UserError
 from tats.gpt.api import sample_codes, sample_long_codes
 from tats.gpt.course import Change
-from tats.gpt.decode import Steps
 from tats.gpt.queue import Request, sample_queue, sample_queue_frames
+from tats.gpt.steps import Steps
 
 SETTINGS = {"top_k": 20, "top_p": 0.9, "temperature": 1.2, "top_p_init": 1.0, "temperature_init": 2.0}
 GIVEN = ("label", "text", "sound", "cfg_scale", "schedule")
@@ -17,12 +17,13 @@ GIVEN = ("label", "text", "sound", "cfg_scale", "schedule")
 
 def alone(gpt, request, **settings):
     """The codes [t, h, w] of a request, sampled by itself."""
-    more = {name: getattr(request, name) for name in GIVEN if getattr(request, name)} | settings
+    given = {name: getattr(request, name) for name in GIVEN}
+    more = {name: value for name, value in given.items() if value is not None and name != "schedule"} | settings
     known = None if request.known is None else request.known[None]
     if request.context is None:
         return sample_codes(gpt, request.frames, seeds=[request.seed], known=known, **more)[0]
-    made = sample_long_codes(gpt, request.frames, request.context, seeds=[request.seed], known=known,
-                             start=request.start, **more)  # fmt: skip
+    where = {"known": known, "start": request.start, "schedule": request.schedule}
+    made = sample_long_codes(gpt, request.frames, request.context, seeds=[request.seed], **where, **more)
     return torch.stack(list(made), 1)[0]
 
 

@@ -44,11 +44,12 @@ class SyncBatchNorm(_BatchNorm):
         """x [B, C, ...] of this process -> the same, normalised by what all processes see"""
         axes = [0, *range(2, x.dim())]
         shape = [1, -1] + [1] * (x.dim() - 2)
-        here = x.new_full((1,), x.numel() // x.shape[1])
-        first = _SumOverProcesses.apply(torch.cat([x.sum(axes), here]))  # sums per channel, then the count
+        here = x.new_full((1,), x.numel() // x.shape[1], dtype=torch.double)
+        # sums per channel, then the count; in float64, so that they do not depend on how the batch is shared out
+        first = _SumOverProcesses.apply(torch.cat([x.sum(axes, dtype=torch.double), here]))
         mean, count = first[:-1] / first[-1], first[-1].detach()
-        deviation = x - mean.view(shape)  # squares of deviations: sums of plain squares would cancel
-        variance = _SumOverProcesses.apply(deviation.square().sum(axes)) / count
+        deviation = x - mean.to(x.dtype).view(shape)  # squares of deviations: sums of plain squares would cancel
+        variance = _SumOverProcesses.apply(deviation.square().sum(axes, dtype=torch.double)) / count
         if self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None:
             with torch.no_grad():
                 self.num_batches_tracked.add_(1)
@@ -56,7 +57,7 @@ class SyncBatchNorm(_BatchNorm):
                 self.running_mean.lerp_(mean.to(self.running_mean), momentum)
                 unbiased = variance * count / (count - 1)
                 self.running_var.lerp_(unbiased.to(self.running_var), momentum)
-        y = deviation * (variance + self.eps).rsqrt().view(shape)
+        y = deviation * (variance + self.eps).rsqrt().to(x.dtype).view(shape)
         if self.affine:
             y = y * self.weight.view(shape) + self.bias.view(shape)
         return y

@@ -15,7 +15,7 @@ from tats.flags import UserError, arg
 
 RECIPES = ("text", "sound", "label")
 FRAMES = 16  # of a clip
-SCALES = {"text": (1.0, 1.5), "sound": (1.0, 2.0), "label": (1.0, 1.5, 3.0)}  # of guidance
+SCALES = {"text": (1.0, 1.5), "sound": (1.0, 2.0, 3.0), "label": (1.0, 1.5, 3.0)}  # of guidance
 DROPPED = 0.1  # share of clips that lose their condition in training, so that it can guide
 
 

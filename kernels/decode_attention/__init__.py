@@ -5,17 +5,19 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from ..dispatch import chosen
-from .blas import decode_attention_blas, suits
+from .blas import attend_arrays, decode_attention_blas, suits
 from .cache8 import quantized, widened
 from .reference import decode_attention_reference, new_tokens_reference
 
 __all__ = [
+    "attend_arrays",
     "decode_attention",
     "decode_attention_blas",
     "decode_attention_reference",
     "decode_new_tokens",
     "new_tokens_reference",
     "quantized",
+    "suits",
     "widened",
 ]
 

@@ -17,13 +17,31 @@ def decode_attention_blas(q: Tensor, k: Tensor, v: Tensor, length: int, room: Te
 
     room: numbers of the same type, at least B * N * length of them, for the weights; None: allocated here.
     """
-    shape = (*q.shape[:2], 1, length)
     room = q.new_empty(q.shape[0] * q.shape[1] * length) if room is None else room
-    weights = room[: q.shape[0] * q.shape[1] * length].view(shape)  # [B, N, 1, length]
-    scaled = (q * q.shape[2] ** -0.5)[:, :, None]  # [B, N, 1, D]
-    np.matmul(scaled.numpy(), k[:, :, :length].mT.numpy(), out=weights.numpy())
-    torch.softmax(weights, -1, out=weights)
-    return torch.from_numpy(np.matmul(weights.numpy(), v[:, :, :length].numpy()))[:, :, 0]
+    out = torch.empty_like(q)
+    attend_arrays(q.numpy(), k.numpy(), v.numpy(), length, room.numpy(), out.numpy())
+    return out
+
+
+def attend_arrays(
+    q: np.ndarray,
+    k: np.ndarray,
+    v: np.ndarray,
+    length: int,
+    room: np.ndarray,
+    out: np.ndarray,
+    hidden: np.ndarray | None = None,
+) -> None:
+    """The same into `out` [B, N, D], of arrays.  hidden [B, 1, 1, length]: is added to the scores; None: zeros"""
+    batch, heads, width = q.shape
+    weights = room[: batch * heads * length].reshape(batch, heads, 1, length)
+    scaled = np.multiply(q, q.dtype.type(width**-0.5))[:, :, None]  # [B, N, 1, D]
+    np.matmul(scaled, k[:, :, :length].swapaxes(2, 3), out=weights)
+    if hidden is not None:
+        np.add(weights, hidden, out=weights)
+    shares = torch.from_numpy(weights)
+    torch.softmax(shares, -1, out=shares)
+    np.matmul(weights, v[:, :, :length], out=out[:, :, None])
 
 
 def suits(q: Tensor, length: int) -> bool:

@@ -22,7 +22,7 @@ def _nucleus(logits: Tensor, p: float) -> Tensor:
     """Probabilities of the most likely entries up to the one whose predecessors sum up to more than p.  [B, n]"""
     shares = logits.softmax(-1)
     n = logits.shape[-1]
-    look = min(FIRST_LOOK, n)
+    look = min(FIRST_LOOK, n) if logits.device.type == "cpu" else n  # whether it is enough, a GPU would have to tell
     ids = logits.topk(look, -1).indices  # [B, look], most likely first
     values = shares.gather(-1, ids)
     if look < n and bool((values.sum(-1) <= p).any()):  # some row is flatter than that: sort whole rows

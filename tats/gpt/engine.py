@@ -2,15 +2,20 @@
 
 import copy
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, layer_norm
 
-from tats.gpt.cache import KVCache
+from tats.flags import UserError
+from tats.gpt.cache import KVCache, eight_is_faster
 from tats.gpt.model import GPT, Block, attend, published_mask
 from tats.gpt.packed import PRECISIONS, Packed, pack
+
+CACHES = ("auto", "full", "int8")
 
 _ENGINES: "weakref.WeakKeyDictionary[GPT, dict[tuple, tuple[tuple, Engine]]]" = weakref.WeakKeyDictionary()
 
@@ -34,11 +39,19 @@ class Engine:
     whole_vocabulary: logits of condition ids too, else of codes only. precision: a key of `tats.gpt.packed.PRECISIONS`.
     fp32 keeps the model's own type (float64 for a model in float64). On a CPU the others are formats of the weights
     (int8: of what they are multiplied with too); activations, keys and values stay float32 there, on a GPU they take
-    the format (int8: bf16). The weights are those of the moment it is made; the model itself is not kept.
+    the format (int8: bf16). cache: full; int8, keys and values in 8 bits; auto: full, but int8 where that is faster and
+    the precision is not fp32. The weights are those of the moment it is made; the model itself is not kept.
     """
 
     def __init__(
-        self, gpt: GPT, batch: int, *, whole_vocabulary: bool = False, precision: str = "fp32", consume: bool = False
+        self,
+        gpt: GPT,
+        batch: int,
+        *,
+        whole_vocabulary: bool = False,
+        precision: str = "fp32",
+        cache: str = "auto",
+        consume: bool = False,
     ):
         """consume: take the weights out of the model, block after block, as they are packed."""
         self.config, self.batch, self.device = gpt.config, batch, gpt.pos_emb.device
@@ -60,14 +73,25 @@ class Engine:
         self.head: Packed = pack(gpt.head.weight[self.first_id :], None, precision, batch)  # [n, C]
         if consume:
             gpt.head.weight = nn.Parameter(gpt.head.weight.detach().new_empty(0, self.config.n_embd))
-        self.cache = KVCache(self.config, batch, self.device, self.dtype)
+        self.precision, self.cache_kind = precision, checked(cache)
+        self.cache = self._room(batch)
         self.order = torch.arange(self.config.block_size, device=self.device)
+        self.captures = False  # latent frames are drawn by recorded steps (`tats.gpt.captured`)
+        self.captured: dict[bool, Any] = {}  # what draws them, guided or not
 
-    def resized(self, batch: int) -> "Engine":
-        """The same weights with room of its own for any number of windows."""
+    def resized(self, batch: int, cache: str | None = None) -> "Engine":
+        """The same weights with room of its own for any number of windows; cache: of another kind than here."""
         other = copy.copy(self)
-        other.batch, other.cache = batch, KVCache(self.config, batch, self.device, self.dtype)
+        other.cache_kind = checked(cache or self.cache_kind)
+        other.batch, other.cache, other.captured = batch, other._room(batch), {}
         return other
+
+    def _room(self, batch: int) -> KVCache:
+        """A cache for that many windows, in 8 bits where that was asked for or is faster."""
+        eight = self.cache_kind == "int8"
+        if self.cache_kind == "auto" and self.precision != "fp32":
+            eight = eight_is_faster(self.config, self.device)
+        return KVCache(self.config, batch, self.device, self.dtype, eight=eight)
 
     def reset(self, rows: Tensor | Sequence[int] | None = None) -> None:
         """Forget everything that some windows have seen (None: all): new ones begin."""
@@ -108,22 +132,53 @@ class Engine:
             at = positions if positions.dim() == 1 else positions[0]
             mask = whole[at][:, at]
         ends = self.tables.ends(positions) if starts and mask is None else (0, 0)
-        x = x.flatten(0, 1)  # [B'*L, C]
-        for number, layer in enumerate(self.layers):
-            qkv = layer.qkv(layer_norm(x, (width,), *layer.ln1)).view(batch, length, 3, self.config.n_head, -1)
-            q, k, v = qkv.permute(2, 0, 3, 1, 4)  # each [B', N, L, D]
-            y = attend(q, k, v, ends, self.cache, number, mask)  # [B', N, L, D]
-            x += layer.proj(y.transpose(1, 2).reshape(-1, width))
-            x += layer.down(gelu(layer.up(layer_norm(x, (width,), *layer.ln2))))
+        if length == 1 and mask is None:
+            look = self.cache.step
+        else:
+            look = partial(self._look, batch, ends, mask)
+        x = self._blocks(x.flatten(0, 1), look).view(batch, length, width)
         self.cache.leave(length)
-        x = x.view(batch, length, width)
         if row is not None:
             return self.head(layer_norm(x[:, row], (width,), *self.ln_f))  # [B', n]
         logits = self.head(layer_norm(x.flatten(0, 1), (width,), *self.ln_f))  # [B'*L, n]
         return logits.view(batch, length, -1)
 
+    @torch.inference_mode()
+    def fixed(self, tokens: Tensor, positions: Tensor, lengths: Tensor, places: Tensor | None = None) -> Tensor:
+        """A step that is the same operations wherever windows stand, as a recorded one must be.
 
-def prepared(gpt: GPT, batch: int, *, whole_vocabulary: bool = False, precision: str = "fp32") -> Engine:
+        tokens int64 [B, 1], positions int64 [1] or [B, 1]; lengths int64 [B]: how many positions each window has seen,
+        which the host is not told. Returns logits [B, n].
+        """
+        x = self.tables.embed(tokens, positions, places, None).to(self.dtype)[:, 0]  # [B, C]
+        x = self._blocks(x, partial(self.cache.fixed, lengths=lengths))
+        return self.head(layer_norm(x, x.shape[1:], *self.ln_f))
+
+    def _blocks(self, x: Tensor, look: Callable[[int, Tensor], Tensor]) -> Tensor:
+        """All blocks.  x [R, C] -> [R, C], perhaps in its memory; look: (layer, qkv [R, 3, N, D]) -> [R, C]"""
+        width, heads = x.shape[1:], self.config.n_head
+        for number, layer in enumerate(self.layers):
+            qkv = layer.qkv(layer_norm(x, width, *layer.ln1))  # [R, 3C]
+            x = layer.proj.add(look(number, qkv.view(len(x), 3, heads, -1)), x)
+            x = layer.down.add(gelu(layer.up(layer_norm(x, width, *layer.ln2))), x)
+        return x
+
+    def _look(self, batch: int, ends: tuple[int, int], mask: Tensor | None, layer: int, qkv: Tensor) -> Tensor:
+        """Attention of several tokens of each window.  qkv [B'*L, 3, N, D] -> [B'*L, C]"""
+        q, k, v = qkv.unflatten(0, (batch, -1)).permute(2, 0, 3, 1, 4)  # each [B', N, L, D]
+        return attend(q, k, v, ends, self.cache, layer, mask).transpose(1, 2).reshape(len(qkv), -1)
+
+
+def checked(cache: str) -> str:
+    """The kind of cache, if there is one of this name."""
+    if cache not in CACHES:
+        raise UserError(f"--cache takes {', '.join(CACHES)}, got {cache!r}")
+    return cache
+
+
+def prepared(
+    gpt: GPT, batch: int, *, whole_vocabulary: bool = False, precision: str = "fp32", cache: str = "auto"
+) -> Engine:
     """An engine with room of its own for `batch` windows; weights are packed once for a model that does not change.
 
     Packing takes seconds for large models, and a run asks for engines batch after batch.
@@ -131,10 +186,10 @@ def prepared(gpt: GPT, batch: int, *, whole_vocabulary: bool = False, precision:
     kept = _ENGINES.setdefault(gpt, {})
     key, state = (whole_vocabulary, precision), _state(gpt)
     if key not in kept or kept[key][0] != state:
-        engine = Engine(gpt, batch, whole_vocabulary=whole_vocabulary, precision=precision)
+        engine = Engine(gpt, batch, whole_vocabulary=whole_vocabulary, precision=precision, cache="full")
         kept.clear()  # one set of packed weights beside the model, not one per format
-        kept[key] = state, engine
-    return kept[key][1].resized(batch)
+        kept[key] = state, engine.resized(0)
+    return kept[key][1].resized(batch, cache)
 
 
 def only_packed(gpt: GPT, *, whole_vocabulary: bool = False, precision: str = "fp32") -> None:
@@ -143,7 +198,7 @@ def only_packed(gpt: GPT, *, whole_vocabulary: bool = False, precision: str = "f
     A large model in 8 bit then takes a quarter of its room, and never both. `prepared` finds what was packed; anything
     else that needs the weights raises ValueError.
     """
-    engine = Engine(gpt, 1, whole_vocabulary=whole_vocabulary, precision=precision, consume=True)
+    engine = Engine(gpt, 1, whole_vocabulary=whole_vocabulary, precision=precision, cache="full", consume=True)
     _ENGINES[gpt] = {(whole_vocabulary, precision): (_state(gpt), engine)}
 
 

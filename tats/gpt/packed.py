@@ -2,6 +2,7 @@
 
     layer = pack(weight, bias, "int8", rows=4)
     y = layer(x)                                   # x [rows, k] -> [rows, n], of the type of x
+    into = layer.add(x, into)                      # into + layer(x), perhaps in the memory of `into`
 
 On a CPU the weights of a few rows are read, not computed with: what counts is bytes, and a layout that the kernel
 reads in one sweep. Activations stay float32; `int8` rounds them too, each row by its own scale, so that what a row
@@ -10,10 +11,12 @@ gives never depends on its neighbours.
 
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
+from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import linear
@@ -21,11 +24,20 @@ from torch.nn.functional import linear
 from tats.flags import UserError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16, "int8": torch.int8}
-SMALL = 1 << 16  # up to this many weights lie in the nearest cache, and the call with the least to prepare wins
+SMALL = 1 << 17  # up to this many weights lie in the nearest cache, and the call with the least to prepare wins
+FEW = 16  # rows whose rounding goes through numpy, where a call costs less; more of them share torch's threads
 MARGIN = 0.8  # a later candidate must take less than this share of the first one's time: noise decides nothing
 PACKED_ROWS = 16  # oneDNN's layout for this many rows is at most a few percent slower than the best for any other
 
-Packed = Callable[[Tensor], Tensor]
+
+class Packed(Protocol):
+    """A linear layer: weights in some layout."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x [rows, k] -> [rows, n]"""
+
+    def add(self, x: Tensor, into: Tensor) -> Tensor:
+        """x [rows, k], into [rows, n] -> into + layer(x); `into` is not to be used any more."""
 
 
 class Plain:
@@ -37,6 +49,31 @@ class Plain:
     def __call__(self, x: Tensor) -> Tensor:
         """x [rows, k] -> [rows, n]"""
         return linear(x.to(self.weight.dtype), self.weight, self.bias).to(x.dtype)
+
+    def add(self, x: Tensor, into: Tensor) -> Tensor:
+        """x [rows, k], into [rows, n] -> into + layer(x), in the memory of `into`"""
+        return into.add_(self(x))
+
+
+class Widened:
+    """Weights rounded to a format and kept in float32: for those that lie in the nearest cache anyway."""
+
+    def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype):
+        if dtype == torch.int8:
+            steps, scale = rounded(weight)
+            self.weight = steps * scale[:, None]
+        else:
+            self.weight = weight.to(dtype).float()
+        self.turned, self.bias = self.weight.T, bias
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x [rows, k] -> [rows, n]"""
+        return linear(x, self.weight, self.bias)
+
+    def add(self, x: Tensor, into: Tensor) -> Tensor:
+        """x [rows, k], into [rows, n] -> into + layer(x), in the memory of `into`"""
+        into.addmm_(x, self.turned)
+        return into if self.bias is None else into.add_(self.bias)
 
 
 class Reordered:
@@ -51,6 +88,10 @@ class Reordered:
         y = torch.ops.mkldnn._linear_pointwise(x.to(self.dtype), self.weight, self.bias, "none", [], "")
         return y.to(x.dtype)
 
+    def add(self, x: Tensor, into: Tensor) -> Tensor:
+        """x [rows, k], into [rows, n] -> into + layer(x), in the memory of `into`"""
+        return into.add_(self(x))
+
 
 class Halved:
     """fp16 weights that FBGEMM widens while it multiplies: activations and sums stay float32."""
@@ -63,6 +104,10 @@ class Halved:
         """x [rows, k] -> [rows, n]"""
         return torch.ops.quantized.linear_dynamic_fp16(x, self.weight)
 
+    def add(self, x: Tensor, into: Tensor) -> Tensor:
+        """x [rows, k], into [rows, n] -> into + layer(x), in the memory of `into`"""
+        return into.add_(self(x))
+
 
 class Eighth:
     """8-bit weights with one scale per output, 8-bit activations with one scale per row, sums in whole numbers.
@@ -74,8 +119,8 @@ class Eighth:
     def __init__(self, weight: Tensor, bias: Tensor | None, dtype: torch.dtype):
         steps, scale = rounded(weight)
         self.bias = bias
-        self.ends = torch.zeros(1, weight.shape[1])
-        self.ends[0, 0], self.ends[0, -1] = 1.0, -1.0
+        self.stretched = torch.zeros(FEW + 1, weight.shape[1])  # rows, and behind them the one with both ends
+        self.rows = 0
         with _engine("fbgemm"), warnings.catch_warnings():
             # this torch has no other way to hand 8-bit weights to FBGEMM, and says that it will go with torch 3
             warnings.filterwarnings("ignore", "torch.quantize_per_tensor", UserWarning)
@@ -85,10 +130,38 @@ class Eighth:
 
     def __call__(self, x: Tensor) -> Tensor:
         """x [rows, k] -> [rows, n]"""
-        most = x.abs().amax(-1, keepdim=True).clamp_(min=1e-30)  # [rows, 1]
-        stretched = torch.cat([x / most, self.ends])  # [rows + 1, k]
-        y = torch.ops.quantized.linear_dynamic(stretched, self.weight, not _vnni())[:-1].mul_(most)
-        return y if self.bias is None else y.add_(self.bias)
+        if len(x) > FEW:
+            most = x.abs().amax(-1, keepdim=True).clamp_(min=1e-30)  # [rows, 1]
+            ends = x.new_zeros(1, x.shape[1])
+            ends[0, 0], ends[0, -1] = 1.0, -1.0
+            y = self._multiply(torch.cat([x / most, ends])).mul_(most)
+            return y if self.bias is None else y.add_(self.bias)
+        given = x.numpy()
+        size = np.abs(given).max(-1, keepdims=True)  # [rows, 1]
+        np.maximum(size, np.float32(1e-30), out=size)
+        np.divide(given, size, out=self._room(len(x)))
+        y = self._multiply(self.stretched[: len(x) + 1])
+        found = y.numpy()
+        np.multiply(found, size, out=found)
+        if self.bias is not None:
+            np.add(found, self.bias.numpy(), out=found)
+        return y
+
+    def add(self, x: Tensor, into: Tensor) -> Tensor:
+        """x [rows, k], into [rows, n] -> into + layer(x), in the memory of `into`"""
+        return into.add_(self(x))
+
+    def _multiply(self, stretched: Tensor) -> Tensor:
+        """[rows + 1, k], the last with both ends -> [rows, n]"""
+        return torch.ops.quantized.linear_dynamic(stretched, self.weight, not _vnni())[:-1]
+
+    def _room(self, rows: int) -> np.ndarray:
+        """Where that many rows are written, in front of the one with both ends."""
+        if rows != self.rows:
+            self.stretched[rows] = 0.0
+            self.stretched[rows, 0], self.stretched[rows, -1] = 1.0, -1.0
+            self.rows = rows
+        return self.stretched[:rows].numpy()
 
 
 class EighthPlain:
@@ -102,6 +175,10 @@ class EighthPlain:
         """x [rows, k] -> [rows, n]"""
         y = linear(x, self.weight.to(x.dtype)) * self.scale.to(x.dtype)
         return y if self.bias is None else y + self.bias.to(x.dtype)
+
+    def add(self, x: Tensor, into: Tensor) -> Tensor:
+        """x [rows, k], into [rows, n] -> into + layer(x), in the memory of `into`"""
+        return into.add_(self(x))
 
 
 def rounded(weight: Tensor) -> tuple[Tensor, Tensor]:
@@ -135,11 +212,11 @@ def fastest(precision: str, n: int, k: int, rows: int, threads: int) -> type:
 
     threads: of torch now; the choice is remembered for each number of them.
     """
+    if n * k <= SMALL:
+        return Widened
     kinds = candidates(precision)
     if len(kinds) == 1:
         return kinds[0]
-    if n * k <= SMALL:
-        return kinds[0] if precision == "fp16" else Plain
     weight, x = torch.randn(n, k), torch.randn(rows, k)
     times = [_time(kind(weight, None, PRECISIONS[precision]), x) for kind in kinds]
     best = min(range(len(kinds)), key=times.__getitem__)

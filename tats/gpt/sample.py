@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from tats.gpt.captured import captured
 from tats.gpt.decode import Decoding
 from tats.gpt.draw import Draw
 from tats.gpt.engine import Engine
@@ -71,7 +72,14 @@ def run(
     u = u.expand(len(codes), -1, -1)
     shift = engine.first_id  # ids of logits and ids of tokens differ by this
     last = layout.start(new.stop) - 1
+    recorded = captured(engine, table)
     for draw, place, numbers in zip(draws, new, u.unbind(1)):
+        if recorded is not None:
+            goes_on = place + 1 < new.stop
+            start = layout.start(place)
+            tokens, logits = recorded(engine, draw, logits, numbers, start, layout.n_cond, goes_on)
+            codes[:, place] = (tokens - layout.code_offset).view_as(codes[:, place])
+            continue
         frame = torch.empty(len(codes), layout.frame_len, dtype=torch.long, device=codes.device)
         for k in range(layout.frame_len):
             token = draw(logits, numbers[:, k]) + shift  # [B]

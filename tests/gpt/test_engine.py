@@ -13,7 +13,7 @@ from tats.flags import UserError
 from tats.gpt.draw import Draw
 from tats.gpt.engine import Engine, only_packed, prepared
 from tats.gpt.model import GPT
-from tats.gpt.packed import PRECISIONS, Eighth, Halved, Plain, Reordered, pack, rounded
+from tats.gpt.packed import PRECISIONS, Eighth, Halved, Plain, Reordered, Widened, fastest, pack, rounded
 
 ALLOWED = {"fp32": 1e-5, "fp16": 1e-2, "bf16": 3e-2, "int8": 0.15}
 
@@ -50,7 +50,7 @@ def test_windows_of_a_model_in_float64_run_in_every_format(precision):
     assert (made - plain).norm() / plain.norm() <= (1e-12 if precision == "fp32" else ALLOWED[precision])
 
 
-@pytest.mark.parametrize("n, k", [(48, 32), (384, 256)])
+@pytest.mark.parametrize("n, k", [(48, 32), (640, 256)])  # kept in float32, and packed
 @pytest.mark.parametrize("precision, allowed", [("fp32", 2e-6), ("fp16", 1e-3), ("bf16", 1e-2), ("int8", 2e-2)])
 def test_packed_layers_multiply(precision, allowed, n, k):
     torch.manual_seed(0)
@@ -61,22 +61,35 @@ def test_packed_layers_multiply(precision, allowed, n, k):
         assert (y - (exact if one is not None else exact - bias)).norm() / exact.norm() <= allowed
 
 
-@pytest.mark.parametrize("kind", [Plain, Reordered, Halved, Eighth])
+@pytest.mark.parametrize("kind", [Plain, Reordered, Halved, Eighth, Widened])
 def test_every_kind_of_layer_takes_any_number_of_rows(kind):
     torch.manual_seed(0)
     weight, x = torch.randn(96, 64), torch.randn(40, 64)
     layer = kind(weight, None, torch.float32)
     for rows in (1, 2, 16, 40):
-        assert (layer(x[:rows]) - x[:rows] @ weight.T).norm() / (x[:rows] @ weight.T).norm() <= 2e-2
+        exact, into = x[:rows] @ weight.T, torch.randn(rows, 96)
+        assert (layer(x[:rows]) - exact).norm() / exact.norm() <= 2e-2
+        assert (layer.add(x[:rows], into.clone()) - into - exact).norm() / exact.norm() <= 2e-2
+
+
+@pytest.mark.parametrize("precision", ["fp16", "bf16", "int8"])
+def test_small_layers_hold_the_rounded_weights_whatever_the_number_of_rows(precision):
+    torch.manual_seed(0)
+    weight, bias, x = torch.randn(96, 64), torch.randn(96), torch.randn(3, 64)
+    steps, scale = rounded(weight)
+    kept = steps * scale[:, None] if precision == "int8" else weight.to(PRECISIONS[precision]).float()
+    assert all(fastest(precision, 96, 64, rows, 1) is Widened for rows in (1, 4, 500))
+    assert torch.allclose(pack(weight, bias, precision, rows=1)(x), x @ kept.T + bias, atol=1e-5)
 
 
 def test_8_bit_rows_do_not_depend_on_their_neighbours():
     torch.manual_seed(0)
-    layer = pack(torch.randn(64, 128), torch.randn(64), "int8", rows=1)
-    x = torch.randn(4, 128) * torch.tensor([[1.0], [100.0], [0.01], [0.0]])
-    together = layer(x)
-    assert torch.isfinite(together).all()
-    assert all(torch.equal(layer(x[row : row + 1])[0], together[row]) for row in range(4))
+    layer = Eighth(torch.randn(64, 128), torch.randn(64), torch.int8)
+    x = torch.randn(20, 128) * torch.tensor([1.0, 100.0, 0.01, 0.0]).repeat(5)[:, None]
+    for some in (x, x[:4]):  # more rows than go through numpy, and fewer
+        together = layer(some)
+        assert torch.isfinite(together).all()
+        assert all(torch.equal(layer(x[row : row + 1])[0], together[row]) for row in range(4))
 
 
 def test_8_bit_weights_are_at_most_half_a_step_away():
@@ -158,6 +171,16 @@ def test_the_draw_of_one_row_is_the_draw_from_its_probabilities(top_k, top_p, sp
     draw = Draw(top_k, top_p, 0.9)
     assert torch.equal(draw(logits, u), pick(draw.probabilities(logits), u))
     assert draw(logits.float(), u).dtype == torch.long
+
+
+def test_equals_at_the_bounds_of_the_draw():
+    logits = torch.tensor([[0.0, 1.0, 1.0, 0.0, 1.0, 1.0, -3.0]])
+    last = torch.tensor([1 - 1e-9], dtype=torch.float64)
+    assert Draw(3)(logits, last) == 5  # all that equal the third
+    assert Draw(3, 0.3)(logits, last) == 2  # of equals the first two, the second crosses 0.3
+    assert Draw(0, 0.42)(logits, last) == 2 and Draw(0, 0.43)(logits, last) == 4  # shares of 0.2103
+    both = Draw(3, 0.3)(torch.cat([logits, torch.arange(7.0)[None]]), last)
+    assert both.tolist() == [2, 6]
 
 
 def test_the_benchmark_finds_all_ways_in_agreement(capsys):

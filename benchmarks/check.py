@@ -10,8 +10,8 @@ and the better of both counts: two bad moments in a row are rare, a regression s
 
 Margins: sampling and data loading move bytes, and share the memory's bandwidth, the caches and the page cache with
 whatever else runs; least times of the same code lay up to a fifth apart, so a quarter may be missing. Products of large
-matrices and convolutions stay in the caches of their core, and repeat within a tenth: 15 % may be missing. Training has
-both. A change that costs less than its margin is found by the benchmark itself, on a quiet machine.
+matrices and convolutions stay in the caches of their core, and repeat within a tenth: 15 % may be missing. A change
+that costs less than its margin is found by the benchmark itself, on a quiet machine.
 """
 
 import sys
@@ -23,14 +23,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.measured import Stored, first
+from benchmarks.sampling_ways import ENGINES
 from benchmarks.tables import RESULTS, grid, machine
 from tats import flags
 from tats.flags import arg
 
 Ratios = dict[str, float]  # what -> how many times faster than the published way, by least times
 STEPS = (("demo", 4, 240), ("default", 4, 960))  # model, videos, position
-ENGINES = ("fp32", "fp16", "bf16", "int8", "int8, 8-bit cache")
-VECTORS, SIDE = 4096, 64
+VECTORS, SIDE, TRAINED = 4096, 64, "4 layers"
 LOADED = {  # ours -> the published way of the same
     "mpeg4: ours": "mpeg4: published",
     "h264: ours": "h264: published",
@@ -77,8 +77,7 @@ def of_steps(rows: Sequence[Mapping[str, Any]]) -> Ratios:
 
 def steps_now(rounds: int) -> Ratios:
     """Steps of both models."""
-    from benchmarks.sampling import engines_of
-    from benchmarks.sampling_ways import check, compare, make_model, step_ways, summary
+    from benchmarks.sampling_ways import check, compare, engines_of, make_model, step_ways, summary
 
     rows = []
     for model, batch, position in STEPS:
@@ -100,6 +99,22 @@ def codebook_now(rounds: int) -> Ratios:
     from benchmarks.codebook import Config, compare
 
     return of_codebook([compare(VECTORS, Config(rounds=rounds), peaks=False)])
+
+
+def of_training(rows: Sequence[Mapping[str, Any]]) -> Ratios:
+    """The ratios of the transformer in `benchmarks/training.py` at one size."""
+    found = {row["way"]: row["times_faster_by_least"] for row in rows if row["size"] == TRAINED}
+    return {f"training step, {TRAINED}, {way}": found[way] for way in ("fp32", "bf16") if way in found}
+
+
+def training_now(rounds: int) -> Ratios:
+    """A training step of a transformer of a few layers."""
+    import torch
+
+    from benchmarks.training import Config, transformers
+
+    with torch.enable_grad():
+        return of_training(transformers(Config(sizes=[TRAINED], rounds=max(rounds - 1, 1)), None, peaks=False))
 
 
 def of_vqgan(rows: Sequence[Mapping[str, Any]]) -> Ratios:
@@ -135,6 +150,7 @@ def loader_now(rounds: int) -> Ratios:
 
 AREAS = {
     "sampling": Area(0.25, lambda stored: of_steps(stored.details("sampling").get("steps", ())), steps_now),
+    "training": Area(0.15, lambda stored: of_training(stored.details("training").get("transformer", ())), training_now),
     "codebook": Area(0.15, lambda stored: of_codebook(stored.details("codebook").get("results", ())), codebook_now),
     "vqgan": Area(0.15, lambda stored: of_vqgan(stored.details("vqgan").get("ways", ())), vqgan_now),
     "loader": Area(0.25, lambda stored: of_loader(stored.details("loader").get("rates", {})), loader_now),

@@ -13,9 +13,11 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from unittest import mock
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+from benchmarks.sampling_ways import CACHE8, ENGINES
 from benchmarks.tables import store
 from tats import flags
 from tats.flags import arg
@@ -24,8 +26,6 @@ if TYPE_CHECKING:
     import torch
 
     from tats.gpt.model import GPT
-
-PRECISIONS = ("fp32", "fp16", "bf16", "int8")
 
 
 @dataclass(frozen=True)
@@ -40,13 +40,18 @@ class Config:
     top_p: float = arg(0.8, "draw among the most likely codes that sum up to this probability")
 
 
-def along(gpt: "GPT", labels: "torch.Tensor", codes: "torch.Tensor", precision: str) -> "torch.Tensor":
+def caching(way: str) -> "mock._patch[Any]":
+    """Inside, engines in 8 bits hold keys and values in 8 bits or in float32, as the way says, not as it is faster."""
+    return mock.patch("tats.gpt.engine.eight_is_faster", lambda *asked: way == CACHE8)
+
+
+def along(gpt: "GPT", labels: "torch.Tensor", codes: "torch.Tensor", way: str) -> "torch.Tensor":
     """Log-probabilities of every code of videos [B, t, h, w] given those in front of it: [B, t*h*w, n_codes]."""
     import torch
 
     from tats.gpt.engine import prepared
 
-    engine = prepared(gpt, len(codes), precision=precision)
+    engine = prepared(gpt, len(codes), precision=way.split(",")[0])
     tokens = torch.cat([labels[:, None], codes.flatten(1) + gpt.config.code_offset], 1)[:, :-1]
     engine.reset()
     rows = [engine(tokens[:, at : at + 1], engine.order[at : at + 1]) for at in range(tokens.shape[1])]
@@ -74,16 +79,17 @@ def measure(config: Config) -> dict[str, dict[str, Any]]:
 
     gpt, vqgan = checkpoint.load_pair(config.gpt_ckpt, config.vqgan_ckpt)
     names = gpt.config.label_names or []
-    found: dict[str, dict[str, Any]] = {p: {"kl": [], "same": [], "equal": [], "verdicts": []} for p in PRECISIONS}
+    found: dict[str, dict[str, Any]] = {way: {"kl": [], "same": [], "equal": [], "verdicts": []} for way in ENGINES}
     for start in range(0, config.n_sample, config.batch_size):
         seeds = list(range(start, min(start + config.batch_size, config.n_sample)))
         labels = torch.tensor([seed % len(names) for seed in seeds])
         settings = {"label": labels.tolist(), "seeds": seeds, "top_k": config.top_k, "top_p": config.top_p}
         first = sample_codes(gpt, **settings)
         truth = along(gpt, labels, first, "fp32").double()
-        for precision, facts in found.items():
-            codes = first if precision == "fp32" else sample_codes(gpt, **settings, precision=precision)
-            other = truth if precision == "fp32" else along(gpt, labels, first, precision).double()
+        for way, facts in found.items():
+            with caching(way):
+                codes = first if way == "fp32" else sample_codes(gpt, **settings, precision=way.split(",")[0])
+                other = truth if way == "fp32" else along(gpt, labels, first, way).double()
             facts["kl"].append(float((truth.exp() * (truth - other)).sum(-1).mean()))
             facts["same"].append(float((truth.argmax(-1) == other.argmax(-1)).double().mean()))
             facts["equal"].append(float((codes == first).double().mean()))

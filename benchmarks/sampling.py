@@ -25,7 +25,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from benchmarks.limits import Limits, floor, measured_limits
 from benchmarks.sampling_ways import (
-    PRECISIONS,
+    CACHE8,
     TOP_K,
     TOP_P,
     can_compile,
@@ -33,6 +33,7 @@ from benchmarks.sampling_ways import (
     compare,
     compiled_step,
     compiles,
+    engines_of,
     make_model,
     random_past,
     step_ways,
@@ -44,7 +45,6 @@ from tats.flags import arg
 
 if TYPE_CHECKING:
     from benchmarks.published_sampler import PublishedSampler
-    from tats.gpt.engine import Engine
     from tats.gpt.model import GPT
 
 
@@ -101,13 +101,6 @@ def reference_case() -> None:
         case.check(f"{name}/tokens", sampler.sample(cond, len(u), choose=fall, **setting))
 
 
-def engines_of(gpt: "GPT", batch: int) -> dict[str, "Engine"]:
-    """The engine in every number format, by the name of its way."""
-    from tats.gpt.engine import Engine
-
-    return {precision: Engine(gpt, batch, precision=precision) for precision in PRECISIONS}
-
-
 def positions_of(gpt: "GPT") -> list[int]:
     """Where steps are timed: at the beginning, in the middle and near the end of a window."""
     return sorted({1, gpt.config.block_size * 500 // 1024, gpt.config.block_size * 960 // 1024})
@@ -129,7 +122,11 @@ def steps(name: str, batches: tuple[int, ...], config: Config, limits: Limits) -
             errors = check(ways)
             found: dict[str, dict[str, Any]] = {**summary(compare(ways, config.rounds))}
             for way in engines:
-                least, by = floor(limits, gpt, batch, position, way)
+                eight = way == CACHE8
+                cached = (
+                    1 + 4 * gpt.config.n_head / gpt.config.n_embd if eight else 4
+                )  # bytes, a scale per token and head
+                least, by = floor(limits, gpt, batch, position, way.split(",")[0], cached)
                 found[way] |= {"share_of_floor": least / found[way]["median"], "floor": least, "floor_by": by}
             yield {"model": name, "batch": batch, "position": position, "errors": errors, "seconds": found}
             print(name, batch, position, {k: f"{v['times_faster']:.2f}x" for k, v in found.items()}, flush=True)

@@ -13,10 +13,14 @@ if TYPE_CHECKING:
     import torch
 
     from tats.gpt.cache import KVCache
+    from tats.gpt.engine import Engine
     from tats.gpt.model import GPT
 
 PRECISIONS = ("fp32", "fp16", "bf16", "int8")
-ALLOWED = {"published": 0.0, "plain": 1e-5, "compiled": 1e-5, "fp32": 1e-5, "fp16": 1e-2, "bf16": 3e-2, "int8": 0.15}
+CACHE8 = "int8, 8-bit cache"  # keys and values in 8 bits too
+ENGINES = (*PRECISIONS, CACHE8)
+ALLOWED = {"published": 0.0, "plain": 1e-5, "compiled": 1e-5, "fp32": 1e-5, "fp16": 1e-2, "bf16": 3e-2}
+ALLOWED |= {"int8": 0.15, CACHE8: 0.15}
 MODELS = {  # layers, heads, width, codes, ids of the condition, latent frames, rows, columns
     "ci": (2, 4, 128, 512, 3, (4, 4, 4)),
     "demo": (4, 4, 128, 1024, 12, (4, 8, 8)),
@@ -43,6 +47,16 @@ def make_model(name: str, layers: int | None = None) -> "GPT":
         code_offset=offset, latent_shape=(t, h, w),
     )  # fmt: skip
     return GPT(config).eval()
+
+
+def engines_of(gpt: "GPT", batch: int) -> "dict[str, Engine]":
+    """The engine in every number format, by the name of its way."""
+    from tats.gpt.engine import Engine
+
+    return {
+        way: Engine(gpt, batch, precision=way.split(",")[0], cache="int8" if way == CACHE8 else "full")
+        for way in ENGINES
+    }
 
 
 def can_compile() -> bool:
@@ -117,6 +131,22 @@ def lend(cache: "KVCache", room: "torch.Tensor", position: int) -> None:
     cache.leave(position)
 
 
+def published_way(gpt: "GPT", tokens: "torch.Tensor", past: "torch.Tensor") -> Way:
+    """The published step behind keys and values [layers, 2, B, N, T, D], the newest of them in a tensor of its own."""
+    import torch
+
+    from benchmarks.published_sampler import PublishedSampler
+
+    published = PublishedSampler(gpt)
+
+    def step() -> torch.Tensor:
+        logits, _ = published.forward(tokens, [past[..., :-1, :], past[..., -1:, :]], past.shape[-2])
+        published.choose(logits.clone(), 1.0, TOP_K, TOP_P, lambda p: torch.multinomial(p, 1))
+        return logits[:, -1, gpt.config.code_offset :]
+
+    return step
+
+
 def step_ways(
     gpt: "GPT",
     batch: int,
@@ -132,7 +162,6 @@ def step_ways(
     """
     import torch
 
-    from benchmarks.published_sampler import PublishedSampler
     from tats.gpt.cache import KVCache
     from tats.gpt.draw import Draw
 
@@ -140,13 +169,7 @@ def step_ways(
     room = random_past(gpt, batch) if room is None else room
     draw, u = Draw(TOP_K, TOP_P), torch.rand(batch, dtype=torch.float64)
     tokens = torch.randint(config.code_offset, config.vocabulary, (batch, 1))
-    past, published = room[..., :position, :], PublishedSampler(gpt)
     at = torch.tensor([position])
-
-    def published_step() -> torch.Tensor:
-        logits, _ = published.forward(tokens, [past[..., :-1, :], past[..., -1:, :]], position)
-        published.choose(logits.clone(), 1.0, TOP_K, TOP_P, lambda p: torch.multinomial(p, 1))
-        return logits[:, -1, config.code_offset :]
 
     def drawn(call: Callable[[], torch.Tensor]) -> Way:
         def step() -> torch.Tensor:
@@ -173,7 +196,7 @@ def step_ways(
 
         return drawn(step)
 
-    ways: dict[str, Way] = {"published": published_step, "plain": drawn(plain)}
+    ways: dict[str, Way] = {"published": published_way(gpt, tokens, room[..., :position, :]), "plain": drawn(plain)}
     if compiled is not None:
         pairs = [(pair[0], pair[1]) for pair in room]
         ways["compiled"] = drawn(lambda: compiled(tokens, at, pairs, position + 1))

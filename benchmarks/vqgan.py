@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 FRAMES = 16
 SIZES: dict[str, dict[str, Any]] = {
-    "ci": {"n_codes": 64, "embedding_dim": 8, "n_hiddens": 4, "downsample": (4, 4, 4)},
+    "ci": {"n_codes": 512, "embedding_dim": 8, "n_hiddens": 4, "downsample": (4, 4, 4)},
     "default": {"n_codes": 16384, "embedding_dim": 256, "n_hiddens": 32, "downsample": (4, 8, 8)},
 }
 LAST = "fp32, channels last"

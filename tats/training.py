@@ -41,6 +41,7 @@ from tats.logs import build_loggers
 from tats.not_a_number import NumbersOnly
 from tats.resume import Randomness
 from tats.run_folder import Run, find_run, only_here
+from tats.self_test import before_training
 from tats.stopping import Agreement, StopOnSignal, Stopped, exit_code, requeue
 from tats.throughput import Throughput
 from tats.trainer_config import PRECISIONS, Machine, TrainerConfig, go_on_command, machine
@@ -243,13 +244,15 @@ def build_trainer(
     if config.refresh_rate:
         watchers = [*watchers, Progress(config.refresh_rate, config.process_position)]
     every_epoch = 1 if config.reload_dataloaders_every_epoch else config.reload_dataloaders_every_n_epochs
+    number_format = precision(config, place)
+    before_training(module, number_format, place.accelerator)
     try:
         return Trainer(
             accelerator=place.accelerator,
             devices=place.devices,
             strategy=strategy_for(module, config, place, watchers),
             num_nodes=place.nodes,
-            precision=precision(config, place),  # type: ignore[arg-type]
+            precision=number_format,  # type: ignore[arg-type]
             logger=loggers(config, run) if config.logger else False,
             callbacks=watchers,
             plugins=[files],

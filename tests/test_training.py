@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_parts import OnePlayer, Settings, TwoPlayers, config, fit_clips, names, train
+from pytorch_lightning import Callback
+from training_parts import CADENCE, OnePlayer, Points, Settings, TwoPlayers, config, fit_clips, loader, names, train
 
-from tats import flags
+from tats import flags, training
 from tats.flags import UserError
+from tats.throughput import Throughput
 from tats.training import sizes
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -243,6 +245,35 @@ def test_speed_and_waiting_are_logged(tmp_path):
     assert all(float(row["speed/clips_per_second"]) > 0 for row in rows)
     assert all(0 <= float(row["speed/waiting_for_data"]) <= 1 for row in rows)
     assert "speed/codes_per_second" not in rows[0]
+
+
+@pytest.mark.parametrize("kind", [OnePlayer, TwoPlayers])
+def test_waiting_is_the_time_until_a_batch_comes_and_nothing_else(tmp_path, monkeypatch, kind):
+    now = [0.0]  # a clock that only data, steps, watchers and tests move
+    monkeypatch.setattr(training, "Throughput", lambda every: Throughput(every, clock=lambda: now[0]))
+
+    def taking(seconds, function):
+        def call(*args, **more):
+            now[0] += seconds
+            return function(*args, **more)
+
+        return call
+
+    class Slow(Callback):
+        on_train_batch_end = taking(4.0, Callback.on_train_batch_end)  # as a checkpoint that is written
+        on_validation_batch_start = taking(100.0, Callback.on_validation_batch_start)
+
+    monkeypatch.setattr(Points, "__getitem__", taking(1.5, Points.__getitem__))  # two of them are a batch
+    monkeypatch.setattr(kind, "training_step", taking(1.0, kind.training_step))
+    settings = config(tmp_path, max_steps=12, val_check_interval=3)
+    more = {"name": "tiny", "cadence": CADENCE, "callbacks": [Slow()]}
+    run = training.fit(kind(), loader(), loader(), settings, **more)
+    with (run / "metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["speed/clips_per_second"]]
+    # a line is written after the step, before the watchers behind: theirs counts for the line that follows
+    spent = [4.0, *([8.0] * 11)]
+    assert [float(row["speed/waiting_for_data"]) for row in rows] == pytest.approx([3.0 / each for each in spent])
+    assert [float(row["speed/clips_per_second"]) for row in rows] == pytest.approx([2.0 / each for each in spent])
 
 
 def test_codes_per_second_follow_from_clips_per_second(tmp_path):

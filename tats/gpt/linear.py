@@ -27,8 +27,8 @@ def onednn_wins() -> bool:
 
 
 def fits(x: Tensor, weight: Tensor) -> bool:
-    """True where `product` of x [..., k] and weight [n, k] goes through oneDNN."""
-    if x.device.type != "cpu" or x.dtype != torch.float32 or weight.dtype != torch.float32:
+    """True where the product of x [..., k] and weight [n, k] goes through oneDNN; torch.compile takes its own."""
+    if torch.compiler.is_compiling() or x.device.type != "cpu" or not x.dtype == weight.dtype == torch.float32:
         return False
     n, k = weight.shape
     if min(n, k, x.numel() // k) < FEWEST or x.numel() * n < LEAST:

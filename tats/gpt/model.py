@@ -41,6 +41,8 @@ class Attention(nn.Module):
 
     def forward(self, x: Tensor, ends: tuple[int, int], cache: KVCache | None, mask: Tensor | None) -> Tensor:
         """x [B, L, C] -> [B, L, C]; ends: anchors among these L; mask: bool [L, L], takes the place of the rule."""
+        if torch.is_autocast_enabled(x.device.type):  # once, instead of once for each of the three
+            x = x.to(torch.get_autocast_dtype(x.device.type))
         q, k, v = (
             linear(x).unflatten(-1, (self.n_head, -1)).transpose(1, 2) for linear in (self.query, self.key, self.value)
         )  # each [B, N, L, D]

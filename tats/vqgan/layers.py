@@ -22,9 +22,10 @@ def conv3d(x: Tensor, conv: nn.Conv3d, padding: Size3) -> Tensor:
 
     On a CPU torch sends a single small clip through a convolution that takes up to ten times as long and rounds
     otherwise (`use_mkldnn` in ATen/native/Convolution.cpp), and 1 x 1 x 1 kernels round by the number of frames. Here
-    every size goes the same way, so that a piece of a video has the values of the whole.
+    every size goes the same way, so that a piece of a video has the values of the whole. torch.compile takes its own.
     """
-    if x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
+    plain = x.device.type == "cpu" and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
+    if plain and not torch.compiler.is_compiling():
         if max(conv.kernel_size) == 1:
             y = F.linear(x.movedim(1, -1), conv.weight.flatten(1), conv.bias)  # [B, T, H, W, C]
             return y.movedim(-1, 1).contiguous()

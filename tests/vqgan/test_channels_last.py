@@ -1,10 +1,18 @@
-"""The order of the channels in memory changes speed, not results."""
+"""The order of the channels in memory, and compiled networks, change speed and no results."""
 
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
 import torch
 
 from tats.vqgan.config import VQGANConfig
-from tats.vqgan.train import VQGANTraining
+from tats.vqgan.train import VQGANTraining, channels_last_wins
 from tats.vqgan.train_config import VQGANTrainConfig
+
+STORED = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "channels_last.json"
+MEASURED = json.loads(STORED.read_text(encoding="utf-8"))["details"]["layouts"] if STORED.exists() else []
 
 
 def test_channels_last_gives_the_same_loss_and_gradients():
@@ -24,3 +32,51 @@ def test_channels_last_gives_the_same_loss_and_gradients():
         found.append((terms.loss.detach(), module.vqgan.encoder.conv_first.conv.weight.grad))
     (loss, grad), (other, other_grad) = found
     assert torch.allclose(loss, other, rtol=1e-5) and torch.allclose(grad, other_grad, atol=1e-5, rtol=1e-4)
+
+
+def module_of(norm="batch", **flags):
+    torch.manual_seed(0)
+    model = VQGANConfig(n_hiddens=16, embedding_dim=4, n_codes=16, downsample=(1, 2, 2), norm_type=norm)
+    return VQGANTraining(model, VQGANTrainConfig(disc_channels=2, disc_layers=1, **flags))
+
+
+@pytest.mark.parametrize(
+    "asked, precision, last", [(None, "bf16-mixed", True), (None, "32-true", False), (False, "bf16-mixed", False)]
+)
+def test_the_order_is_chosen_once_device_and_format_are_known(monkeypatch, asked, precision, last):
+    monkeypatch.setattr(VQGANTraining, "trainer", SimpleNamespace(precision=precision))
+    module = module_of(channels_last=asked)
+    module.setup("fit")
+    weight = module.vqgan.encoder.conv_first.conv.weight
+    assert module.channels_last == last == weight.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+@pytest.mark.parametrize("row", MEASURED, ids=lambda row: f"{row['norm']}, {row['format']}")
+def test_the_choice_is_what_was_measured(row):
+    model = VQGANConfig(n_hiddens=16, norm_type=row["norm"])
+    chosen = channels_last_wins(model, "cpu", {"fp32": "32-true", "bf16": "bf16-mixed"}[row["format"]])
+    assert chosen == (row["times_faster"] > 1.02)
+
+
+def test_other_devices_than_cpus_keep_the_usual_order():
+    assert not channels_last_wins(VQGANConfig(norm_type="batch"), "cuda", "bf16-mixed")
+
+
+@pytest.mark.parametrize("norm", ["batch", "group"])
+def test_compiled_networks_train_alike_and_leave_no_trace_in_names(monkeypatch, norm):
+    compile_part = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda self: compile_part(self, backend="eager"))
+    found = []
+    for compiled in (False, True):
+        module = module_of(norm, compile=compiled).train()
+        parts = [module.vqgan.encoder, module.vqgan.decoder, *module.critics]
+        assert all((part._compiled_call_impl is not None) == compiled for part in parts)
+        video = torch.rand(1, 3, 4, 8, 8, generator=torch.Generator().manual_seed(1)) - 0.5
+        module.generator_loss(video, module.draws(0))[0].loss.backward()
+        found.append(
+            (module.state_dict(), {name: p.grad for name, p in module.named_parameters() if p.grad is not None})
+        )
+    for plain, other in zip(*found, strict=True):
+        assert list(plain) == list(other)
+        for name, value in plain.items():
+            torch.testing.assert_close(other[name], value, msg=name)

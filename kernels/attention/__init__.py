@@ -12,6 +12,7 @@ from .reference import anchor_mask, attention_reference
 __all__ = ["anchor_mask", "attention", "attention_reference"]
 
 ROWS = 128  # of a block of products
+WORTH = 1 / 8  # of all pairs, that two calls of attention leave out
 LONGEST = 512  # window for which the weights of all pairs may be kept
 
 
@@ -37,12 +38,29 @@ def attention(q: Tensor, k: Tensor, v: Tensor, prefix: int = 0, suffix: int = 0)
 
 
 def _attention_torch(q: Tensor, k: Tensor, v: Tensor, prefix: int, suffix: int) -> Tensor:
-    """torch's own attention, causal or under the mask of the anchors; short windows in bf16 on a CPU in products."""
+    """torch's own attention; short windows in bf16 on a CPU in products."""
     if q.device.type == "cpu" and q.dtype == torch.bfloat16 and ROWS <= q.shape[2] <= LONGEST:
         return _attention_products(q, k, v, prefix, suffix)
     if prefix + suffix == 0:
         return scaled_dot_product_attention(q, k, v, is_causal=True)
-    return scaled_dot_product_attention(q, k, v, attn_mask=_mask(q.shape[2], prefix, suffix, q.device))
+    anchors, length = prefix + suffix, q.shape[2]
+    if anchors == length:
+        return scaled_dot_product_attention(q, k, v)
+    if anchors * (length - anchors) > WORTH * length**2:
+        return _attention_parts(q, k, v, prefix, suffix)
+    return scaled_dot_product_attention(q, k, v, attn_mask=_mask(length, prefix, suffix, q.device))
+
+
+def _attention_parts(q: Tensor, k: Tensor, v: Tensor, prefix: int, suffix: int) -> Tensor:
+    """The anchors among themselves without a mask, then all others over anchors and what comes before them: pairs of an
+    anchor and one that it does not see are never computed.  q, k, v [B, N, L, D] -> [B, N, L, D]"""
+    inner = slice(prefix, q.shape[2] - suffix)  # no anchors
+    q_ends, k_ends, v_ends = (torch.cat([x[:, :, :prefix], x[:, :, inner.stop :]], 2) for x in (q, k, v))
+    ends = scaled_dot_product_attention(q_ends, k_ends, v_ends)  # [B, N, prefix + suffix, D]
+    k, v = (torch.cat([x_ends, x[:, :, inner]], 2) for x, x_ends in ((k, k_ends), (v, v_ends)))
+    seen = _mask(k.shape[2], prefix + suffix, 0, q.device)[prefix + suffix :]  # anchors stand in front now
+    middle = scaled_dot_product_attention(q[:, :, inner], k, v, attn_mask=seen)
+    return torch.cat([ends[:, :, :prefix], middle, ends[:, :, prefix:]], 2)
 
 
 def _attention_products(q: Tensor, k: Tensor, v: Tensor, prefix: int, suffix: int) -> Tensor:

@@ -15,7 +15,7 @@ FUZZ_SECONDS ?= 120
 ONLY ?=
 ARGS ?=
 # what `make bench` measures; every other number's own command stands below its table
-SPEED := sampling precision codebook vqgan loader stream clip
+SPEED := sampling precision decoding training codebook vqgan loader stream clip
 
 .DEFAULT_GOAL := help
 .PHONY: help setup check-env demo long conditions test lint format bench bench-table bench-check bench-gpu reliability fuzz parity docs clean

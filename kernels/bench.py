@@ -234,7 +234,11 @@ def main(argv: list[str]) -> int:
         rows.append(row)
         told = ", ".join(f"{name} {ms:.4g} ms" for name, ms in row["ms"].items()) or row["why"]
         print(f"{case.op}, {case.size}: {'passed' if row['passed'] else 'NOT passed'}; {told}", flush=True)
-    goals = goals_of(rows) + gpu_models.goals(clock, rates, deadline.over, tiny=args.ci)
+    steps = gpu_models.recorded(clock, deadline.over, tiny=args.ci)
+    for row in steps:
+        print(f"{row['op']}, {row['size']}: {row['ms'] or row['why']}", flush=True)
+    rows += steps
+    goals = goals_of(rows) + gpu_models.goals(clock, rates, deadline.over, steps, tiny=args.ci)
     for goal in goals:
         print(f"{goal['goal']}: {goal['value']}", flush=True)
     out = args.out or (None if args.ci else ROOT / "benchmarks" / "results")

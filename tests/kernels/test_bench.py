@@ -29,6 +29,9 @@ def test_all_of_it_runs_in_the_interpreter_and_its_result_is_read(tmp_path):
     wanted = {"decode, bf16, 1", "decode, int8, 2", "prefill", "16 frames", "1024 frames", "training"}
     assert wanted <= set(goals) and all(goals[name] > 0 for name in wanted)
     assert dispatch.untried(tmp_path) == ()
+    assert dispatch.verdict("captured_step", INTERPRETER, 128, results=tmp_path).why.startswith(
+        "the kernel of captured"
+    )
     for op, width in (("attention", 32), ("decode_attention", 32), ("nearest_code", 8), ("draw_code", 0)):
         choice = dispatch.verdict(op, INTERPRETER, width, results=tmp_path)
         assert choice.name == "torch" and "is not the fastest" in choice.why  # it passed, and the interpreter is slow

@@ -95,9 +95,7 @@ class Page:
             if len(row) != len(columns):
                 raise ValueError(f"a row has {len(row)} cells, the table {len(columns)} columns: {list(row)}")
             cells = [f'<th scope="row">{escape(cell_text(row[0]))}</th>']
-            for cell in row[1:]:
-                kind = ' class="number"' if isinstance(cell, (int, float, Count)) else ""
-                cells.append(f"<td{kind}>{escape(cell_text(cell))}</td>")
+            cells += [_cell(cell) for cell in row[1:]]
             body.append(f"<tr>{''.join(cells)}</tr>")
         title = f"<caption>{escape(caption)}</caption>" if caption else ""
         rows_html = "\n".join(body)
@@ -213,6 +211,16 @@ class Page:
             f'<video autoplay loop muted playsinline controls width="{width}" height="{height}" '
             f'aria-label="{escape(label)}" src="data:video/mp4;base64,{data}"></video>{below}</figure>'
         )
+
+
+def _cell(cell: Any) -> str:
+    """A cell of a table. A `Count` has its interval and counts on a line of their own, so that many columns fit."""
+    if isinstance(cell, Count):
+        share, _, rest = cell_text(cell).partition(" (")
+        below = f" <small>({escape(rest)}</small>" if rest else ""
+        return f'<td class="number">{escape(share)}{below}</td>'
+    kind = ' class="number"' if isinstance(cell, (int, float)) else ""
+    return f"<td{kind}>{escape(cell_text(cell))}</td>"
 
 
 def cell_text(value: Any) -> str:

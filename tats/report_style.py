@@ -67,8 +67,9 @@ video { display: block; max-width: 100%; height: auto; background: #000; border-
 table { border-collapse: collapse; font-size: .9rem; }
 caption { text-align: left; padding: 0 0 .4rem; }
 th, td { padding: .32rem .9rem .32rem 0; border-bottom: 1px solid var(--rule); text-align: left; vertical-align: top; }
-thead th { border-bottom: 2px solid var(--rule); }
-tbody th { font-weight: 500; }
+thead th { border-bottom: 2px solid var(--rule); vertical-align: bottom; }
+tbody th { font-weight: 500; min-width: 8.5rem; }
+td small { display: block; color: var(--soft); font-size: .72rem; }
 td.number { font-variant-numeric: tabular-nums; white-space: nowrap; }
 pre { background: var(--panel); border: 1px solid var(--rule); border-radius: 6px; padding: .7rem .9rem;
   margin: .3rem 0; overflow: auto; max-height: 32rem;

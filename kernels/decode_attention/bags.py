@@ -89,14 +89,14 @@ class BagCache:
         if list(rows) == [*range(self.batch)] and min(ends) == max(ends):
             groups = [(slice(0, self.batch), slice(0, self.batch), self.batch * self.heads, ends[0])]
         else:
-            each = enumerate(zip(rows, ends))
-            groups = [(slice(i, i + 1), slice(row, row + 1), self.heads, end) for i, (row, end) in each]
+            pairs = enumerate(zip(rows, ends))
+            groups = [(slice(i, i + 1), slice(row, row + 1), self.heads, end) for i, (row, end) in pairs]
         self._parts, keys, scores, values = [], 0, 0, 0
         for pair, windows, heads, end in groups:
             blocks = -(-end // self.block)
             ends_at = keys + heads * blocks * self.width, scores + heads * blocks * self.block, values + heads * end
-            where = slice(keys, ends_at[0]), slice(scores, ends_at[1]), slice(values, ends_at[2])
-            self._parts.append(_Part(pair, windows, heads, blocks, end, *where))
+            rooms = slice(keys, ends_at[0]), slice(scores, ends_at[1]), slice(values, ends_at[2])
+            self._parts.append(_Part(pair, windows, heads, blocks, end, *rooms))
             keys, scores, values = ends_at
         if max(keys, values) > self._most:
             self._make_room(max(keys, values, self.batch * self.heads * max(self.length, self.blocks * self.width)))
@@ -120,8 +120,8 @@ class BagCache:
         key_ids, value_ids = self._used
         asked, scale = q.numpy(), np.float32(self.width**-0.5)
         for part in self._parts:
-            weights = self._asked[part.keys].reshape(-1, self.heads, part.blocks, self.width)
-            np.multiply(asked[part.pairs, :, None], scale, out=weights, casting="same_kind")
+            room = self._asked[part.keys].reshape(-1, self.heads, part.blocks, self.width)
+            np.multiply(asked[part.pairs, :, None], scale, out=room, casting="same_kind")
         weights = torch.from_numpy(self._asked[: len(key_ids)])
         scores = _sums(keys, key_ids, self._key_bags, weights).view(-1).numpy()
         for part in self._parts:
@@ -129,8 +129,8 @@ class BagCache:
             sizes = self.key_scales[layer][part.windows].reshape(part.heads, self.length)[:, : part.end]
             shares = self._shares[part.values].reshape(part.heads, part.end)
             np.multiply(found, sizes, out=shares)
-            room = torch.from_numpy(shares)
-            torch.softmax(room, -1, out=room)
+            tensor = torch.from_numpy(shares)
+            torch.softmax(tensor, -1, out=tensor)
         out = _sums(values, value_ids, self._value_bags, torch.from_numpy(self._shares[: len(value_ids)]))
         return out.view(q.shape).to(q.dtype)
 

@@ -41,19 +41,17 @@ def main() -> None:
     learning_rate, factors = train_setup.rate(args.training, accumulate, training.processes(args.trainer), size)
     say("\n".join([*remarks, *factors]))
     fingerprint = checkpoint.fingerprint(frozen.vqgan) if frozen.vqgan else data.fingerprint
+    more = {"sound_vqgan": frozen.sound, "smap_vqgan": frozen.smap, "text_tokens": texts, "seed": args.trainer.seed}
     module = GPTTraining(
         train_setup.start(config, args.training, frozen.vqgan, args.trainer.seed),
         args.training,
         learning_rate,
         vqgan=None if args.data.vtokens else frozen.vqgan,
-        sound_vqgan=frozen.sound,
-        smap_vqgan=frozen.smap,
-        text_tokens=texts,
         extra={"vqgan": fingerprint, "label_names": config.label_names, **frozen.prints(data)},
-        seed=args.trainer.seed,
+        **more,
     )
-    watchers = metrics_callback.gpt_scores(args.score, args.data, config, frozen.vqgan, args.trainer.seed)
-    watchers += shown_clips.gpt_clips(args.shown.log_videos_every, config, frozen.vqgan, args.trainer)
+    shown = shown_clips.gpt_clips(args.shown.log_videos_every, config, frozen.vqgan, args.trainer)
+    watchers = [*shown, *metrics_callback.gpt_scores(args.score, args.data, config, frozen.vqgan, args.trainer.seed)]
     more = {"name": "transformer", "cadence": training.TRANSFORMER_CADENCE, "settings": args, "callbacks": watchers}
     training.fit(module, data.train_loader(raw=True), data.test_loader(raw=True), args.trainer, **more)
 

@@ -72,6 +72,7 @@ class Checkpoints(Checkpoint):
         self.place: Place | None = None  # where the run stands once this step is over
         self.whole = False  # no gradients wait for further batches
         self.untested = False  # in the middle of tests, which begin anew when the run goes on
+        self.log_before: dict[str, Any] | None = None  # where the log stood when the present tests began
         self.saved_at = self.stored_at = -1  # step of the latest save, and of `last.ckpt`
         self.rows: int | None = None  # number of the next row of the log, after going on
         self.clock = time.monotonic()
@@ -103,7 +104,11 @@ class Checkpoints(Checkpoint):
             raise ValueError("a checkpoint can be written once a step is done, not before")
         checkpoint["step"] = step_of(trainer)  # Lightning's own count has every update of every optimizer
         self.place.write(checkpoint, self.untested)
-        checkpoint["log"] = position(self.run.folder, trainer.loggers) if trainer.is_global_zero else None
+        if trainer.is_global_zero:
+            before = self.log_before if self.untested else None  # what tests have shown is shown again
+            checkpoint["log"] = before or position(self.run.folder, trainer.loggers)
+        else:
+            checkpoint["log"] = None
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         self.rows = checkpoint.get("rows")
@@ -140,7 +145,12 @@ class Checkpoints(Checkpoint):
         if minutes is not None and self.agree(int(time.monotonic() - self.clock > minutes * 60)):
             self.due = True
 
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.is_global_zero and not trainer.sanity_checking and trainer.state.fn == "fit":
+            self.log_before = position(self.run.folder, trainer.loggers)
+
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.log_before = None
         if trainer.sanity_checking or trainer.state.fn != "fit":
             return
         self.due, most = True, self.config.keep_best

@@ -91,6 +91,7 @@ class VQGANTraining(pl.LightningModule):
         self._batches: list[Tensor] = []  # of the update under way
         self._seen = 0  # their clips, over all processes
         self._schedule = Schedule(config.log_images_every, config.log_videos_every)
+        self._early: dict[str, list[int]] | None = None  # of the schedule, as it was when the present tests began
 
     @property
     def updates_per_step(self) -> int:
@@ -318,6 +319,12 @@ class VQGANTraining(pl.LightningModule):
             self.log("train/codes_used", (chosen > 0).float().mean())
             self.vqgan.codebook.chosen = None
 
+    def on_validation_start(self) -> None:
+        self._early = {kind: list(batches) for kind, batches in self._schedule.early.items()}
+
+    def on_validation_end(self) -> None:
+        self._early = None
+
     def on_validation_batch_end(
         self, outputs: Any, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0
     ) -> None:
@@ -328,7 +335,7 @@ class VQGANTraining(pl.LightningModule):
         checkpoint["config"] = flags.to_dict(self.vqgan.config)
         checkpoint["extra"] = {"updates": self.updates, "training": flags.to_dict(self.config)}
         checkpoint["under_way"] = {
-            "early": self._schedule.early,
+            "early": self._schedule.early if self._early is None else self._early,  # tests that are left begin anew
             "chosen": self.vqgan.codebook.chosen,
             "gathered": self.vqgan.codebook.gathered(),
         }

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from tats.flags import UserError
+from tats.gpt.captured import choice as captures
 from tats.gpt.condition import empty_condition
 from tats.gpt.config import GPTConfig
 from tats.gpt.course import Change, Course
@@ -35,6 +36,8 @@ class Settings:
     cfg_scale: float = 1.0
     as_published: bool = False
     precision: str = "fp32"
+    cache: str = "auto"
+    cuda_graph: bool | None = None
     decode: str = "raster"
     jacobi_block: int = 8
     diagonal_lag: int = 2
@@ -105,7 +108,8 @@ class Job:
             device=device,
         )
         rows = len(seeds) * copies * (2 if course.guided else 1)
-        engine = prepared(gpt, rows, whole_vocabulary=how.as_published, precision=how.precision)
+        engine = prepared(gpt, rows, whole_vocabulary=how.as_published, precision=how.precision, cache=how.cache)
+        engine.captures = captures(device, gpt.config.n_embd, how.cuda_graph).name == "fused"
         layout = layout_of(engine, course.conds[0])
         if layout.length > gpt.config.block_size:
             raise UserError(

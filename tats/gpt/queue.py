@@ -162,7 +162,7 @@ class Queue:
         self.places: list[Row | None] = [None] * batch
         guided = any(row.course.guided for row in rows)
         windows = batch * (1 + guided)
-        engine = prepared(gpt, windows, whole_vocabulary=how.as_published, precision=how.precision)
+        engine = prepared(gpt, windows, whole_vocabulary=how.as_published, precision=how.precision, cache=how.cache)
         self.engine: Stepper = engine
         self.scales = torch.ones(batch, device=engine.device)  # of guidance
         if guided:

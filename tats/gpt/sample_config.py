@@ -31,6 +31,15 @@ class DrawConfig:
     )
     as_published: bool = arg(False, "repeat the published choices where ours differ, for comparing samples")
     precision: str = arg("fp32", "number format of the transformer", ["fp32", "fp16", "bf16", "int8"])
+    cache: str = arg(
+        "auto",
+        "keys and values: full, or int8, in 8 bits, in less than a third of the memory; auto: full, but int8 where "
+        "that is faster and --precision is not fp32",
+        ["auto", "full", "int8"],
+    )
+    cuda_graph: bool | None = arg(
+        None, "on a GPU, record the step of a code once and repeat it; untried (none: where a stored result says so)"
+    )
     decode: str = arg(
         "raster",
         "codes one by one; jacobi: the same codes, several guessed and looked at per step; diagonal: approximate, the "
@@ -63,7 +72,7 @@ class DrawConfig:
     def settings(self) -> dict:
         """The keyword arguments of the functions in `tats.gpt.api`."""
         names = ["top_k", "top_p", "temperature", "top_k_init", "top_p_init", "temperature_init", "frames_init"]
-        names += ["cfg_scale", "as_published", "precision", "decode"]
+        names += ["cfg_scale", "as_published", "precision", "cache", "cuda_graph", "decode"]
         names += {"jacobi": ["jacobi_block"], "diagonal": ["diagonal_lag"]}.get(self.decode, [])
         return {name: getattr(self, name) for name in names}
 

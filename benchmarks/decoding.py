@@ -160,31 +160,31 @@ def default_steps(config: Config) -> Iterator[dict[str, Any]]:
 
     gpt = make_model("ci" if config.size == "ci" else "default", 2 if config.size == "ci" else config.layers)
     frame, width = gpt.config.latent_shape[1] * gpt.config.latent_shape[2], gpt.config.latent_shape[2]
-    draw, known = Draw(2048, 0.92), gpt.config.n_cond + KNOWN * frame
+    draw, known, rows = Draw(2048, 0.92), gpt.config.n_cond + KNOWN * frame, frame // width
     codes = torch.randint(3, 500, (1, max(BLOCKS)))
+    passes: dict[str, tuple[int, torch.Tensor | None]] = {"raster": (1, None)}
+    passes |= {f"jacobi, block {count}": (count, None) for count in BLOCKS if count < frame}
+    steps = {f"diagonal, lag {lag}": width + (rows - 1) * lag for lag in LAGS}
+    for lag in LAGS:
+        at_once = min(-(-width // lag), rows)  # rows of the frame that are under way in the middle of it
+        passes[f"diagonal, lag {lag}"] = at_once, torch.ones(at_once, at_once, dtype=torch.bool).tril()
     for precision in ("fp32", "fp16", "int8"):
         engine = Engine(gpt, 1, precision=precision)
-        for keys, values in engine.cache.kv:
-            keys.normal_(), values.normal_()
-        times: dict[int, list[float]] = {count: [] for count in (1, *BLOCKS)}
+        engine(codes.new_zeros(1, known).random_(3, 500), engine.order[:known])
+        times: dict[str, list[float]] = {way: [] for way in passes}
         for _ in range(config.rounds + 1):
-            for count, spent in times.items():
+            for way, (count, mask) in passes.items():
                 engine.rewind([known])
                 start = time.process_time()
-                logits = engine(codes[:, :count], engine.order[known : known + count], row=None)[0]  # [count, n]
-                draw(logits, torch.rand(count, dtype=torch.float64))
-                spent.append(time.process_time() - start)
-        seconds = {count: statistics.median(spent[1:]) for count, spent in times.items()}
-        rows = frame // width
-        for lag in LAGS:
-            steps = width + (rows - 1) * lag
-            at_once = min(-(-width // lag), rows)  # rows of the frame that are under way in the middle of it
-            spent_steps = steps * seconds[min(count for count in times if count >= at_once)]
-            yield {"precision": precision, "way": f"diagonal, lag {lag}", "steps": steps, "step": spent_steps / steps,
-                   "times_faster": frame * seconds[1] / spent_steps, "needed": None}  # fmt: skip
-        for count in BLOCKS:
-            yield {"precision": precision, "way": f"jacobi, block {count}", "steps": None, "step": seconds[count],
-                   "times_faster": None, "needed": seconds[count] / seconds[1]}  # fmt: skip
+                shown = engine(codes[:, :count], engine.order[known : known + count], row=None, mask=mask)
+                draw(shown[0], torch.rand(count, dtype=torch.float64))
+                times[way].append(time.process_time() - start)
+        one = statistics.median(times["raster"][1:])
+        for way in list(passes)[1:]:
+            seconds, waves = statistics.median(times[way][1:]), steps.get(way)
+            faster = frame * one / (waves * seconds) if waves else None
+            yield {"precision": precision, "way": way, "steps": waves, "step": seconds, "raster_step": one,
+                   "times_faster": faster, "needed": None if waves else seconds / one}  # fmt: skip
 
 
 def keep(config: Config, ways: list[dict[str, Any]], steps: list[dict[str, Any]]) -> None:

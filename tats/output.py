@@ -174,8 +174,8 @@ class Store:
                 raise TypeError("settings are names with values")
         except (UserError, KeyError, TypeError, AttributeError):
             raise UserError(f"{path} is damaged: delete it with the codes beside it, or give another --save") from None
-        if "cfg_scale" in self.settings:
-            before = {"cfg_scale": 1.0, "decode": "raster", **before}  # what runs did before there was a choice
+        once = {"cfg_scale": 1.0, "decode": "raster"}  # what runs did before there was a choice
+        before = {name: value for name, value in once.items() if name in self.settings} | before
         changed = [
             f"{name} {before.get(name)!r} then, {self.settings.get(name)!r} now"
             for name in sorted({*before, *self.settings})

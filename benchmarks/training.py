@@ -58,16 +58,6 @@ def timed(ways: "dict[str, Way]", rounds: int) -> dict[str, list[float]]:
     return times
 
 
-def clearing(model: Any, step: "Way") -> "Way":
-    """A step that forgets the gradients of the one before, as an optimizer's `zero_grad` does."""
-
-    def run() -> None:
-        model.zero_grad()
-        step()
-
-    return run
-
-
 def records(
     kind: str, size: str, times: dict[str, list[float]], far: dict[str, list[float]], peaks: dict[str, float]
 ) -> list[Record]:
@@ -94,12 +84,10 @@ def transformers(config: Config, limits: Limits | None, peaks: bool = True) -> l
 
     names, found = (*STEPS, COMPILED) if config.compile else STEPS, []
     for size in config.sizes:
-        far = check_transformer(size, names)
-        ways = {way: clearing(*transformer(size, way)) for way in names}
-        if config.compile:
-            ways[COMPILED]()  # compiles
-        times = timed(ways, config.rounds - (size == "6 layers"))
-        del ways
+        gpt, ways = transformer(size, names)
+        far = check_transformer(gpt, ways)
+        times = timed(ways, max(config.rounds - (size == "6 layers"), 1))
+        del gpt, ways
         memory = {way: peak("transformer", size, way) for way in names if way != COMPILED} if peaks else {}
         rows = records("transformer", size, times, far, memory)
         for row in rows if limits else ():
@@ -157,9 +145,12 @@ def probe(name: str) -> float:
     from benchmarks.training_ways import transformer, vqgan_step
 
     kind, size, way = name.split("/")
-    small = vqgan_step("ci", way) if kind == "vqgan" else clearing(*transformer("ci", way))
-    small()  # libraries are loaded
-    step = vqgan_step(size, way) if kind == "vqgan" else clearing(*transformer(size, way))
+
+    def made(size: str) -> "Way":
+        return vqgan_step(size, way) if kind == "vqgan" else transformer(size, (way,))[1][way]
+
+    made("ci")()  # libraries are loaded
+    step = made(size)
     ctypes.CDLL("libc.so.6").malloc_trim(0)
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
     before = memory("VmRSS")
@@ -220,9 +211,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         print(probe(config.probe))
         return
     if config.size == "ci":
-        from benchmarks.training_ways import LAYOUTS, STEPS, check_transformer, check_vqgan
+        from benchmarks.training_ways import LAYOUTS, STEPS, check_transformer, check_vqgan, transformer
 
-        print(check_transformer("ci", STEPS), check_vqgan("ci", LAYOUTS))
+        print(check_transformer(*transformer("ci", STEPS)), check_vqgan("ci", LAYOUTS))
         return
     load = os.getloadavg()[0]
     if "layout" in config.only:

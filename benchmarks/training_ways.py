@@ -4,7 +4,9 @@ A way is one step: forward and backward pass of the transformer, or both players
 """
 
 import contextlib
-from collections.abc import Callable
+import copy
+from collections.abc import Callable, Sequence
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,8 +45,10 @@ def in_format(way: str) -> contextlib.AbstractContextManager[Any]:
     return torch.autocast("cpu", torch.bfloat16, enabled=way.startswith("bf16"))
 
 
-def transformer(size: str, way: str) -> tuple[GPT, Way]:
-    """A transformer of one of `TRANSFORMERS`, and its training step without the optimizer, which returns the loss."""
+def transformer(size: str, names: Sequence[str]) -> tuple[GPT, dict[str, Way]]:
+    """A transformer of one of `TRANSFORMERS`, and its training step in every way: without the optimizer, after the
+    gradients of the step before are forgotten; it returns the loss. All ways share the weights; compiled blocks are
+    copies of them."""
     n_layer, n_head, n_embd, n_codes, offset, (t, h, w), clips = TRANSFORMERS[size]
     torch.manual_seed(0)
     gpt = GPT(
@@ -53,28 +57,36 @@ def transformer(size: str, way: str) -> tuple[GPT, Way]:
             latent_shape=(t, h, w), n_cond=1, conditions=(("label", 1, offset),),
         )
     ).train()  # fmt: skip
-    gpt.checkpointing = "checkpointing" in way
-    if way == COMPILED:
-        compile_in_place(gpt.blocks)
     cond, codes = torch.randint(offset, (clips, 1)), torch.randint(n_codes, (clips, t, h, w))
     mask = published_mask(gpt.config.block_size, 0)
 
-    def forward() -> Tensor:
+    compiled = copy.deepcopy(gpt) if COMPILED in names else gpt
+    if COMPILED in names:
+        compile_in_place(compiled.blocks)
+
+    def forward(way: str) -> Tensor:
         if way == "published":
             return published_training.transformer_loss(gpt, mask, cond, codes)[0]
         if "at once" in way:
             logits, target = predict(gpt, cond, codes)
             accuracy(logits.detach(), target)
             return loss(logits, target)
-        return learn(gpt, window(gpt, cond, codes))[0]
+        model = compiled if way == COMPILED else gpt
+        model.checkpointing = "checkpointing" in way
+        return learn(model, window(model, cond, codes))[0]
 
-    def step() -> Tensor:
+    def step(way: str) -> Tensor:
+        gpt.zero_grad()
+        compiled.zero_grad()
         with in_format(way):
-            value = forward()
+            value = forward(way)
         value.backward()
+        if way == COMPILED:  # gradients stand in one place, whatever the way
+            for p, other in zip(gpt.parameters(), compiled.parameters()):
+                p.grad = other.grad
         return value.detach()
 
-    return gpt, step
+    return gpt, {way: partial(step, way) for way in names}
 
 
 def operations(size: str) -> int:
@@ -152,7 +164,7 @@ def vqgan_step(size: str, way: str, norm: str = "batch") -> Way:
 
 def gradients(parameters: Any) -> Tensor:
     """All gradients in one vector; those that are missing count as zeros."""
-    return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters]).double()
+    return torch.cat([(torch.zeros_like(p) if p.grad is None else p.grad).flatten() for p in parameters])
 
 
 def apart(
@@ -170,16 +182,16 @@ def apart(
     return found
 
 
-def check_transformer(size: str, names: tuple[str, ...]) -> dict[str, list[float]]:
-    """How far loss and gradients of every way are from the published ones."""
+def check_transformer(gpt: GPT, ways: dict[str, Way]) -> dict[str, list[float]]:
+    """How far loss and gradients of every way are from the published ones, which come first."""
     found, truth = {"published": [0.0, 0.0]}, None
-    for way in names:
-        gpt, step = transformer(size, way)
+    for way, step in ways.items():
         value, slopes = step().double(), gradients(gpt.parameters())
         if truth is None:
             truth = value, slopes
         else:
             found[way] = apart(way, value, slopes, truth, ALLOWED)
+    gpt.zero_grad()
     return found
 
 

@@ -175,7 +175,7 @@ def known_codes(
     frames: int,
     start: int,
     needed: int,
-    device: torch.device,
+    device: torch.device | str,
     size: tuple[int, int] | None = None,
 ) -> Tensor:
     """The codes that are there from the start, checked: [B, n, height, width], n at most `frames` - `start`.

@@ -64,8 +64,8 @@ def run(
     """Draw the codes of the places `new`, the first from `logits`; arguments as in `fill`."""
     if how.way != "raster":
         front = codes[:, new.start - 1].flatten(1) if new.start else None
-        start = torch.tensor([layout.start(new.start)], device=codes.device)
-        wanted = Wanted(layout, start, Draws([draws], codes.device), u, front, table)
+        begins = torch.tensor([layout.start(new.start)], device=codes.device)
+        wanted = Wanted(layout, begins, Draws([draws], codes.device), u, front, table)
         made, steps = how(engine, wanted, logits)
         codes[:, new.start : new.stop] = made.view_as(codes[:, new.start : new.stop])
         return steps

@@ -39,8 +39,8 @@ class Engine:
     whole_vocabulary: logits of condition ids too, else of codes only. precision: a key of `tats.gpt.packed.PRECISIONS`.
     fp32 keeps the model's own type (float64 for a model in float64). On a CPU the others are formats of the weights
     (int8: of what they are multiplied with too); activations, keys and values stay float32 there, on a GPU they take
-    the format (int8: bf16). cache: full; int8, keys and values in 8 bits; auto: full, but int8 where that is faster and
-    the precision is not fp32. The weights are those of the moment it is made; the model itself is not kept.
+    the format (int8: bf16). cache: full; int8, keys and values in 8 bits; auto: full, but int8 where the precision is
+    int8 and that is faster. The weights are those of the moment it is made; the model itself is not kept.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class Engine:
     def _room(self, batch: int) -> KVCache:
         """A cache for that many windows, in 8 bits where that was asked for or is faster."""
         eight = self.cache_kind == "int8"
-        if self.cache_kind == "auto" and self.precision != "fp32":
+        if self.cache_kind == "auto" and self.precision == "int8":
             eight = eight_is_faster(self.config, self.device)
         return KVCache(self.config, batch, self.device, self.dtype, eight=eight)
 

@@ -33,8 +33,8 @@ class DrawConfig:
     precision: str = arg("fp32", "number format of the transformer", ["fp32", "fp16", "bf16", "int8"])
     cache: str = arg(
         "auto",
-        "keys and values: full, or int8, in 8 bits, in less than a third of the memory; auto: full, but int8 where "
-        "that is faster and --precision is not fp32",
+        "keys and values: full, or int8, in 8 bits, in less than a third of the memory; auto: full, but int8 with "
+        "--precision int8 where that is faster",
         ["auto", "full", "int8"],
     )
     cuda_graph: bool | None = arg(

@@ -117,13 +117,13 @@ def test_8_bits_take_less_than_a_third_of_the_room_of_a_long_window():
     assert KVCache(config, 1, device="meta", eight=True).nbytes < full.nbytes / 3.4  # as on a GPU
 
 
-def test_8_bits_are_taken_by_themselves_only_where_they_are_faster_and_float32_was_not_asked_for(monkeypatch):
+def test_8_bits_are_taken_by_themselves_only_where_they_are_faster_and_weights_are_in_8_bits(monkeypatch):
     gpt = tiny_gpt()
     for faster in (False, True):
         monkeypatch.setattr("tats.gpt.engine.eight_is_faster", lambda *arguments, faster=faster: faster)
         assert prepared(gpt, 1, precision="int8").cache.eight == faster
-        assert not prepared(gpt, 1, precision="fp32").cache.eight
-        assert prepared(gpt, 1, precision="fp32", cache="int8").cache.eight
+        assert not prepared(gpt, 1, precision="fp16").cache.eight
+        assert prepared(gpt, 1, precision="fp16", cache="int8").cache.eight
         assert not prepared(gpt, 1, precision="int8", cache="full").cache.eight
     with pytest.raises(UserError, match="auto, full, int8"):
         prepared(gpt, 1, cache="4bit")

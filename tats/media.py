@@ -341,7 +341,7 @@ def _decode_frames(path: Path) -> Iterator[NDArray[Any]]:
 
 
 def _read_pictures(paths: Iterable[Path]) -> Iterator[NDArray[Any]]:
-    from PIL import ImageSequence
+    from PIL import Image, ImageSequence
 
     for path in paths:
         try:
@@ -352,3 +352,6 @@ def _read_pictures(paths: Iterable[Path]) -> Iterator[NDArray[Any]]:
                     yield np.asarray(frame.convert("RGB"))
         except (*BROKEN, limits.TooLarge) as error:
             raise UserError(f"{path} cannot be read: {reason(error)}.") from error
+        except Image.DecompressionBombError as error:
+            most = f"--max_pixels allows {limits.limit('max_pixels'):,}"
+            raise UserError(f"{path} cannot be read: a frame of it has more pixels than {most}.") from error

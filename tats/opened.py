@@ -5,6 +5,7 @@ the network, PIL would hand a PostScript called `1.png` to another program. Only
 themselves are opened, and only up to the limits on what is read (`tats.limits`).
 """
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,8 @@ def open_picture(source: Any) -> Any:
 
     Raises:
         limits.TooLarge: it has more pixels than may be read.
-        OSError (and what else PIL raises): it is of no form in `PICTURES`, or damaged.
+        OSError (and what else PIL raises): it is of no form in `PICTURES`, or damaged. Later frames of an animation
+            that are too large raise PIL's DecompressionBombError.
     """
     from PIL import Image
 
@@ -60,4 +62,8 @@ def open_picture(source: Any) -> Any:
     except limits.TooLarge:
         picture.close()
         raise
+    # Frames behind the first may reach beyond it, and PIL makes room for them before they can be looked at: from here
+    # on it raises DecompressionBombError above twice this, and its warning below that says nothing here.
+    Image.MAX_IMAGE_PIXELS = max(limits.limit("max_pixels") // 2, 1)
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     return picture

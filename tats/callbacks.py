@@ -63,7 +63,9 @@ class Progress(ProgressBar):
     def disable(self) -> None:
         self.refresh_rate = 0
 
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.bar is not None:
+            return
         done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
         seconds = 0.5 if sys.stderr.isatty() else 30
         self.bar = tqdm(

@@ -69,6 +69,12 @@ class Place:
         checkpoint["rows"] = self.rows
 
 
+def tests_are_due(checkpoint: dict[str, Any]) -> bool:
+    """Whether a run was left in the middle of tests, which begin anew when it goes on."""
+    tests = checkpoint["loops"]["fit_loop"]["epoch_loop.val_loop.batch_progress"]["total"]
+    return bool(tests["ready"] > tests["processed"])
+
+
 class Randomness(Callback):
     """What a step draws from torch, numpy and Python depends on (seed, number of the batch, process) alone: neither on
     what was drawn before, nor on tests in between, nor on whether the run was stopped before it."""

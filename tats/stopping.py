@@ -21,6 +21,7 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 
 from tats.callbacks import complete
 from tats.launched import launched, say
+from tats.resume import tests_are_due
 
 REQUEUE = 99
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR1)
@@ -71,9 +72,20 @@ class StopOnSignal(Callback):
         self.asked: int | None = None  # the signal that this process got
         self.agreed: int | None = None  # the signal that all processes stop for
         self.between_batches = False
+        self.tests_due = False  # the run goes on where it was left, in the middle of tests
+        self.limit: int | None = None  # the number of updates that Lightning stops at, while it is put off
         self.old: dict[int, Any] = {}
 
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        self.tests_due = tests_are_due(checkpoint)
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.limit is not None:
+            trainer.fit_loop.epoch_loop.max_steps, self.limit = self.limit, None
+
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.tests_due and trainer.max_steps > 0:  # at the last step Lightning would not begin, not even to test
+            self.limit, trainer.fit_loop.epoch_loop.max_steps = trainer.max_steps, trainer.max_steps + 1
         self.agree.begin()
         # Lightning's own handler talks to the other processes at once, wherever they are: two that get a signal in
         # different batches would wait for each other for ever

@@ -7,9 +7,9 @@ import pytest
 import torch
 from process_parts import loader
 from tensorboard.backend.event_processing.event_file_loader import EventFileLoader
-from training_parts import CADENCE, Settings, config
+from training_parts import Settings, config
 
-from tats.training import begin, fit
+from tats.training import Cadence, begin, fit
 from tats.vqgan.config import VQGANConfig
 from tats.vqgan.train import VQGANTraining
 from tats.vqgan.train_config import VQGANTrainConfig
@@ -37,7 +37,7 @@ def run(folder, signalled=None):
     module = Signalled(VQGANConfig(resolution=8, sequence_length=4, **SIZES), how)
     module.signalled = signalled
     loaders = loader(2, codes=False), loader(2, codes=False, train=False)
-    return fit(module, *loaders, settings.trainer, name="tiny", cadence=CADENCE, settings=settings)
+    return fit(module, *loaders, settings.trainer, name="tiny", cadence=Cadence("val/recon_loss", "train/recon_loss", (4, 8)), settings=settings)
 
 
 def shown(folder):
@@ -51,15 +51,18 @@ def shown(folder):
     return [each for each in values if each[0].endswith("images")]
 
 
-@pytest.mark.parametrize("signalled", [2, 5])
+def kept(folder, name):
+    """An entry of the checkpoint that a run has left."""
+    return torch.load(folder / "checkpoints" / "last.ckpt", weights_only=True)[name]
+
+
+@pytest.mark.parametrize("signalled", [2, 6, 8, 12])
 def test_pictures_of_tests_that_were_left_are_shown_once(tmp_path, signalled):
     whole = run(tmp_path / "whole")
     with pytest.raises(SystemExit):
         run(tmp_path / "left", signalled)
     left = run(tmp_path / "left")
     assert shown(left) == shown(whole) and any(tag.startswith("val/") for tag, _ in shown(whole))
-    early = [
-        torch.load(each / "checkpoints" / "last.ckpt", weights_only=True)["under_way"]["early"]
-        for each in (whole, left)
-    ]
-    assert early[0] == early[1]
+    assert kept(left, "under_way")["early"] == kept(whole, "under_way")["early"]
+    assert kept(left, "callbacks")["Checkpoints"]["best"] == kept(whole, "callbacks")["Checkpoints"]["best"]
+    assert len(kept(left, "callbacks")["Checkpoints"]["best"]) == 2  # each test gave one

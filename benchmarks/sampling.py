@@ -34,6 +34,7 @@ from benchmarks.sampling_ways import (
     compiled_step,
     compiles,
     engines_of,
+    lend,
     make_model,
     random_past,
     step_ways,
@@ -112,8 +113,10 @@ def steps(name: str, batches: tuple[int, ...], config: Config, limits: Limits) -
     packed = engines_of(gpt, max(batches[:2]))
     compiled = None if config.no_compile or not can_compile() else compiled_step(gpt)
     for batch in batches:
-        engines = {way: engine.resized(batch) for way, engine in packed.items()}
-        room = random_past(gpt, batch)
+        room, engines = random_past(gpt, batch), {}
+        for way, engine in packed.items():
+            engines[way] = engine.resized(batch)
+            lend(engines[way].cache, room, 0)  # at once: rooms of five engines would not fit beside each other
         for position in positions_of(gpt):
             ways = step_ways(gpt, batch, position, engines, compiled, room)
             if not compiles(ways):

@@ -37,7 +37,7 @@ VQGANS = {"ci": (16, 4, 64, 8), "16x64x64": (64, 32, 16384, 256)}  # pixels, n_h
 VQGAN_STEPS = ("published", "fp32", "bf16", "bf16, shared")
 LAYOUTS = tuple(f"{kind}, channels {place}" for kind in ("fp32", "bf16") for place in ("first", "last"))
 ALLOWED = {"fp32": (1e-5, 1e-3), "bf16": (1e-2, 1e-1)}  # relative differences of losses and of all gradients
-VQGAN_ALLOWED = {"fp32": (1e-4, 2e-2), "bf16": (3e-2, 5e-1)}  # batch normalisation of few numbers amplifies rounding
+VQGAN_ALLOWED = {"fp32": (1e-4, 2e-2), "bf16": (3e-2, 2.5e-1)}  # batch normalisation of few numbers amplifies rounding
 
 
 def in_format(way: str) -> contextlib.AbstractContextManager[Any]:

@@ -1,8 +1,27 @@
 """The critics: patch by patch, is this frame, is this clip real?"""
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from tats.vqgan.layers import with_room
+
 MAX_CHANNELS = 512
+
+
+class Conv2d(nn.Conv2d):
+    """torch's, with right gradients where an axis is shorter than the kernel."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        x, padding = with_room(input, self.kernel_size, self.padding)  # type: ignore[arg-type]
+        return F.conv2d(x, weight, bias, self.stride, padding, self.dilation, self.groups)
+
+
+class Conv3d(nn.Conv3d):
+    """torch's, with right gradients where an axis is shorter than the kernel."""
+
+    def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        x, padding = with_room(input, self.kernel_size, self.padding)  # type: ignore[arg-type]
+        return F.conv3d(x, weight, bias, self.stride, padding, self.dilation, self.groups)
 
 
 class Discriminator(nn.Module):
@@ -14,7 +33,7 @@ class Discriminator(nn.Module):
 
     def __init__(self, dims: int, n_in: int, channels: int, layers: int):
         super().__init__()
-        conv = {2: nn.Conv2d, 3: nn.Conv3d}[dims]
+        conv = {2: Conv2d, 3: Conv3d}[dims]
         batch_norm = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}[dims]
         self.depth = layers + 2
         for j in range(self.depth):

@@ -17,7 +17,21 @@ def same_padding(kernel: int, strides: Size3) -> tuple[int, ...]:
     return tuple(sides)
 
 
-def conv3d(x: Tensor, conv: nn.Conv3d, padding: Size3) -> Tensor:
+def with_room(x: Tensor, kernel: tuple[int, ...], padding: tuple[int, ...]) -> tuple[Tensor, tuple[int, ...]]:
+    """x [B, C, ...] and the zero padding that its convolution is still to add: none where x has it already.
+
+    In bf16 on CPUs the gradient of the weights is wrong (oneDNN of torch 2.13: other numbers, infinite ones, NaN) where
+    an axis is shorter than the kernel and the convolution pads by itself, as in the last layers of critics of 16
+    frames. Zeros that are part of the input do no harm.
+    """
+    half = x.dtype == torch.bfloat16 or (torch.is_autocast_enabled("cpu") and x.dtype == torch.float32)
+    short = any(size < side for size, side in zip(x.shape[2:], kernel))
+    if x.device.type != "cpu" or not (half and short and any(padding)):
+        return x, padding
+    return F.pad(x, [side for each in reversed(padding) for side in (each, each)]), (0,) * len(padding)
+
+
+def conv3d(x: Tensor, conv: nn.Conv3d, padding: tuple[int, ...]) -> Tensor:
     """A convolution with another zero padding than its own.
 
     On a CPU torch sends a single small clip through a convolution that takes up to ten times as long and rounds
@@ -32,6 +46,7 @@ def conv3d(x: Tensor, conv: nn.Conv3d, padding: Size3) -> Tensor:
         fast = torch.backends.mkldnn.enabled and torch.backends.mkldnn.is_available()
         if fast and len(x) == 1 and x.shape[:4].numel() <= SMALL:
             return torch.mkldnn_convolution(x, conv.weight, conv.bias, padding, conv.stride, conv.dilation, conv.groups)
+    x, padding = with_room(x, conv.kernel_size, padding)
     return F.conv3d(x, conv.weight, conv.bias, conv.stride, padding, conv.dilation, conv.groups)
 
 

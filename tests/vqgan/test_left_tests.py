@@ -37,7 +37,8 @@ def run(folder, signalled=None):
     module = Signalled(VQGANConfig(resolution=8, sequence_length=4, **SIZES), how)
     module.signalled = signalled
     loaders = loader(2, codes=False), loader(2, codes=False, train=False)
-    return fit(module, *loaders, settings.trainer, name="tiny", cadence=Cadence("val/recon_loss", "train/recon_loss", (4, 8)), settings=settings)
+    cadence = Cadence("val/recon_loss", "train/recon_loss", (4, 8))
+    return fit(module, *loaders, settings.trainer, name="tiny", cadence=cadence, settings=settings)
 
 
 def shown(folder):

@@ -23,6 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.sampling_ways import make_model
 from benchmarks.tables import store
 from tats import flags
+from tats.demo_config import DRAWN
 from tats.flags import arg
 
 if TYPE_CHECKING:
@@ -55,8 +56,6 @@ class Config:
     batch_size: int = arg(24, "of these, made at once")
     rounds: int = arg(7, "clips that are timed per way, after one that is thrown away")
     precision: str = arg("fp16", "number format of the transformer", ["fp32", "fp16", "bf16", "int8"])
-    top_k: int = arg(0, "draw among the k most likely codes; 0: all")
-    top_p: float = arg(0.8, "draw among the most likely codes that sum up to this probability")
     layers: int = arg(4, "layers of the default model that is timed")
 
 
@@ -65,7 +64,7 @@ def clips(gpt: "GPT", config: Config, seeds: list[int], way: str, **more: Any) -
     from tats.gpt.api import sample_codes
 
     labels = [seed % gpt.config.n_classes for seed in seeds]
-    settings = {"top_k": config.top_k, "top_p": config.top_p, "precision": config.precision, **WAYS[way]}
+    settings = {**DRAWN, "precision": config.precision, **WAYS[way]}
     return sample_codes(gpt, label=labels, seeds=seeds, **settings, **more)
 
 
@@ -201,7 +200,7 @@ def keep(config: Config, ways: list[dict[str, Any]], steps: list[dict[str, Any]]
         row += [f"{facts['same_videos']:.1%}", facts["bits"]] if judged else [None, None]
         rows.append([*row, *((judged[name] if judged else None) for name in ("right_object", "valid"))])
     note = (
-        f"The demo's transformer in {config.precision}, top-k {config.top_k}, top-p {config.top_p}; blocks of 8 codes "
+        f"The demo's transformer in {config.precision}, codes drawn as in `make demo`; blocks of 8 codes "
         "and a lag of 2 columns where nothing else is said. Time: one clip at a time, one thread, processor time, "
         f"median of {config.rounds} in turn; {load}. Same videos: with every code as one by one. Bits per code: of "
         f"what was made, under the model in float32; {config.n_sample} videos per way with equal seeds, 95 % Wilson "

@@ -20,6 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from benchmarks.sampling_ways import CACHE8, ENGINES
 from benchmarks.tables import store
 from tats import flags
+from tats.demo_config import DRAWN
 from tats.flags import arg
 
 if TYPE_CHECKING:
@@ -36,8 +37,6 @@ class Config:
     vqgan_ckpt: str = arg("runs/demo/vqgan/version_0/checkpoints/last.ckpt", "checkpoint of the VQGAN")
     n_sample: int = arg(240, "videos per format, the classes by turns")
     batch_size: int = arg(60, "videos made at once")
-    top_k: int = arg(0, "draw among the k most likely codes; 0: all")
-    top_p: float = arg(0.8, "draw among the most likely codes that sum up to this probability")
 
 
 def caching(way: str) -> "mock._patch[Any]":
@@ -83,7 +82,7 @@ def measure(config: Config) -> dict[str, dict[str, Any]]:
     for start in range(0, config.n_sample, config.batch_size):
         seeds = list(range(start, min(start + config.batch_size, config.n_sample)))
         labels = torch.tensor([seed % len(names) for seed in seeds])
-        settings = {"label": labels.tolist(), "seeds": seeds, "top_k": config.top_k, "top_p": config.top_p}
+        settings = {"label": labels.tolist(), "seeds": seeds, **DRAWN}
         first = sample_codes(gpt, **settings)
         truth = along(gpt, labels, first, "fp32").double()
         for way, facts in found.items():
@@ -139,8 +138,8 @@ def main() -> None:
     if config != Config():
         return  # a look, or other models than the demo's
     note = (
-        f"The demo's transformer, {config.n_sample} videos per format with equal seeds, top-k {config.top_k}, top-p "
-        f"{config.top_p}; shares with 95 % Wilson intervals. A single code drawn otherwise changes all that follow it: "
+        f"The demo's transformer, {config.n_sample} videos per format with equal seeds, drawn as in "
+        f"`make demo`; shares with 95 % Wilson intervals. A single code drawn otherwise changes all that follow it: "
         "where the last two columns are alike, a format makes other videos, not worse ones"
     )
     details = {

@@ -10,6 +10,7 @@ FRAMES, RESOLUTION = 16, 32  # of a clip
 CHECKPOINT = "/version_0/checkpoints/last.ckpt"  # of a run
 LONG = ("red_circle", "green_square", "blue_triangle", "yellow_circle")  # classes of the long videos, one each
 FEATURES = "features.pt"  # the feature network, below --out
+DRAWN = {"top_k": 0, "top_p": 0.3, "top_p_init": 0.98}  # how codes are drawn: only the first latent frame decides much
 EVALUATED = 240  # clips that are sampled and judged, and test clips beside them
 
 
@@ -119,11 +120,11 @@ def steps(config: DemoConfig) -> list[Step]:
             max_steps=size.gpt_steps, log_every_n_steps=max(size.gpt_steps // 200, 1), limit_val_batches=4))),
         Step("samples", "sample clips of every class", "samples", ("sample_short.py", *_flags(
             gpt_ckpt=gpt_ckpt, vqgan_ckpt=vqgan_ckpt, class_cond=True, save=f"{out}/samples", dataset="shapes",
-            n_sample=size.n_sample, batch_size=60, seed=0, top_k=0, top_p=0.3, top_p_init=0.98, save_arrays=True))),
+            n_sample=size.n_sample, batch_size=60, seed=0, **DRAWN, save_arrays=True))),
         Step("long", "sample long videos", "long", ("sample_long.py", *_flags(
             gpt_ckpt=gpt_ckpt, vqgan_ckpt=vqgan_ckpt, class_cond=True, label=LONG, save=f"{out}/long", dataset="shapes",
-            n_sample=len(LONG), batch_size=len(LONG), frames=size.long_frames, temporal_sample_pos=2, seed=0, top_k=0,
-            top_p=0.3, top_p_init=0.98, frames_init=1))),
+            n_sample=len(LONG), batch_size=len(LONG), frames=size.long_frames, temporal_sample_pos=2, seed=0, **DRAWN,
+            frames_init=1))),
         Step("features", "train the feature network that judges", FEATURES, ("-m", "tats", "evaluate", *_flags(
             train_features=True, data_path=data, features_ckpt=f"{out}/{FEATURES}", resolution=RESOLUTION,
             sequence_length=FRAMES, num_workers=0, keep_gb=1, feature_steps=size.feature_steps,

@@ -295,6 +295,8 @@ def _build(kind: type[Model], config: Any, state: Mapping[str, Tensor], path: Pa
     own = {name: _own(state[name], value.dtype, device) for name, value in wanted.items()}
     _check_numbers(own, path)
     model.load_state_dict(own, strict=True, assign=True)
+    if isinstance(model, VQGAN) and torch.device(device).type == "cpu":
+        model.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]  # faster, see docs/speed.md
     return model.eval()
 
 

@@ -29,7 +29,8 @@ def test_convolutions_of_this_torch_are_right():
     half, full = (self_test.convolution(dtype, CPU) for dtype in (torch.bfloat16, torch.float32))
     away = (half.values - full.values).norm() / full.values.norm()
     assert 1e-5 < away < self_test.FAR
-    assert len(full.values) == 2 * 32 * 4 * 16 * 16 * 2 + 32 * 32 * 27
+    frame = 2 * 32 * 16 * 16  # numbers; outputs and gradients of 4 frames, then the same clips with outputs of 2 frames
+    assert len(full.values) == (4 + 4 + 2 + 4) * frame + 2 * 32 * 32 * 27
     assert min(half.seconds, full.seconds) > 0 and full.memory == 0
 
 
@@ -45,6 +46,13 @@ def test_a_convolution_that_is_wrong_in_bf16_is_named_with_its_versions(monkeypa
     said = capsys.readouterr().err
     assert "warning: 3D convolutions in bf16 are wrong with torch " + torch.__version__ in said
     assert "--precision 32" in said
+
+
+def test_short_clips_belong_to_the_test(monkeypatch):
+    right = self_test.convolution(torch.float32, CPU)
+    monkeypatch.setattr(self_test, "with_room", lambda x, kernel, padding: (x.roll(1, 2), padding))
+    wrong = self_test.convolution(torch.float32, CPU)
+    assert (wrong.values - right.values).norm() > self_test.FAR * right.values.norm()
 
 
 @pytest.mark.parametrize(

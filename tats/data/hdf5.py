@@ -106,14 +106,24 @@ class Table:
             )
         return labels.astype(np.int64), names or [str(label) for label in range(highest + 1)]
 
-    def rows(self, start: int, stop: int, step: int = 1, box: tuple[slice, slice] | None = None) -> np.ndarray:
-        """Rows start to stop by step of the data, of each the rectangle `box`."""
+    def rows(
+        self,
+        start: int,
+        stop: int,
+        step: int = 1,
+        box: tuple[slice, slice] | None = None,
+        room: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """Rows start to stop by step of the data, of each the rectangle `box`. They are read into `room`, if given."""
         import h5py
 
         try:
             if self._opened is None or self._opened[0] != os.getpid():
                 self._opened = (os.getpid(), plain_table(h5py.File(self.path, "r"), f"{self.split}_data"))
             data = self._opened[1]
+            if room is not None:
+                data.read_direct(room, (slice(start, stop, step), *(box or ())))
+                return room
             return data[start:stop:step] if box is None else data[start:stop:step, box[0], box[1]]
         except BROKEN as error:
             raise ReadError(f"{self.path}: frames {start} to {stop}: {reason(error)}") from error
@@ -180,11 +190,24 @@ class VideoFile:
         first = int(self.table.first[self.videos[video]]) + start
         return self.table.rows(first, first + self.config.span, self.config.sample_every_n_frames)
 
-    def read(self, video: int, start: int, draw: np.random.Generator, raw: bool = False) -> dict[str, Any]:
+    def room(self, clips: int) -> np.ndarray | None:
+        """Where the frames of so many clips can be read to, uint8 [clips, T, res, res, C]; None where they can't come
+        as they are stored."""
+        config = self.config
+        if not self.ready or (self.maps is not None and config.smap_only):
+            return None
+        return np.empty(
+            (clips, len(range(0, config.span, config.sample_every_n_frames)), *self.table.shape[1:]), np.uint8
+        )
+
+    def read(
+        self, video: int, start: int, draw: np.random.Generator, raw: bool = False, room: np.ndarray | None = None
+    ) -> dict[str, Any]:
         """One clip: `video` float [C, T, res, res] in [-0.5, 0.5], `label` int; `text` (drawn), `video_smap`.
 
         raw: where the stored frames have the size and channels of a clip (`ready`), they come as they are, `frames`
         uint8 [T, res, res, C] in place of `video`: a quarter of the bytes, for `tats.video.with_video` on the device.
+        room: where such frames go, one of those that `room` gave.
         """
         config, row = self.config, int(self.videos[video])
         first = int(self.table.first[row]) + start
@@ -195,7 +218,7 @@ class VideoFile:
         if self.maps is not None and config.smap_only:
             clip["video"] = clip.pop("video_smap")
         elif raw and self.ready:
-            clip["frames"] = torch.from_numpy(self.table.rows(*window))  # [T, res, res, C]
+            clip["frames"] = torch.from_numpy(self.table.rows(*window, room=room))  # [T, res, res, C]
         else:
             clip["video"] = preprocess(
                 self.table.rows(*window), config.resolution, image_channels=config.image_channels

@@ -67,16 +67,21 @@ class Clips(Dataset):
         return self._window(place, self._draw(place))
 
     def __getitem__(self, place: Place) -> "dict[str, Any] | Failure":
+        return self._read(place)
+
+    def _read(self, place: Place, **more: Any) -> "dict[str, Any] | Failure":
         draw = self._draw(place)
         video, start = self._window(place, draw)
         try:
-            return {**self.source.read(video, start, draw, **self._how), "index": place[1]}
+            return {**self.source.read(video, start, draw, **self._how, **more), "index": place[1]}
         except UserError as error:  # raised in the main process: a worker would wrap it in a trace
             return Failure(str(error))
 
     def __getitems__(self, places: list[Place]) -> "list[dict[str, Any] | Failure] | dict[str, Any]":
         """A whole batch: at once where the source can (`read_many`), else clip by clip."""
         read_many = getattr(self.source, "read_many", None)
+        if read_many is None and self._how and torch.utils.data.get_worker_info() is None:
+            return self._read_side_by_side(places)
         if read_many is None:
             return [self[place] for place in places]
         index = np.array([index for _, index in places], np.int64)
@@ -87,6 +92,20 @@ class Clips(Dataset):
             windows = np.array([self._window(place, draw) for place, draw in zip(places, draws)])
             batch = read_many(windows[:, 0], windows[:, 1], draws)
         return {**batch, "index": torch.from_numpy(index)}
+
+    def _read_side_by_side(self, places: list[Place]) -> "list[dict[str, Any] | Failure] | dict[str, Any]":
+        """Clips whose frames are read to where they lie in the batch. What a worker reads must lie in shared memory."""
+        room = getattr(self.source, "room", lambda clips: None)(len(places))
+        if room is None:
+            return [self[place] for place in places]
+        clips: list[dict[str, Any]] = []
+        for place, row in zip(places, room):
+            clip = self._read(place, room=row)
+            if isinstance(clip, Failure):
+                return [clip]
+            clips.append({key: each for key, each in clip.items() if key != "frames"})
+        others = collate(list(clips))
+        return {"frames": torch.from_numpy(room), **others} if isinstance(others, dict) else [others]
 
     def _window(self, place: Place, draw: np.random.Generator) -> tuple[int, int]:
         video = int(self.video_of[place[1]])
@@ -301,6 +320,17 @@ def _distributed() -> bool:
     return torch.distributed.is_available() and torch.distributed.is_initialized()
 
 
+def stacked(values: list[torch.Tensor]) -> torch.Tensor:
+    """Tensors of one shape as one, [B, ...]. In a worker it is made in shared memory, where it must go. Elsewhere numpy
+    gives the room: it asks for large pages, and filling fresh memory is several times faster with them."""
+    if torch.utils.data.get_worker_info() is not None:
+        shared: torch.Tensor = torch.utils.data.default_collate(values)
+        return shared
+    first = values[0]
+    room = torch.from_numpy(np.empty(len(values) * first.nbytes, np.uint8))
+    return torch.stack(values, out=room.view(first.dtype).view(len(values), *first.shape))
+
+
 def collate(clips: "list[dict[str, Any] | Failure] | dict[str, Any]") -> "dict[str, Any] | Failure":
     """Clips -> batch: tensors are stacked, integers become int64 [B], texts a list. One failure fails the batch. A
     batch that was read at once passes."""
@@ -315,7 +345,7 @@ def collate(clips: "list[dict[str, Any] | Failure] | dict[str, Any]") -> "dict[s
     for key, value in read[0].items():
         values = [clip[key] for clip in read]
         if isinstance(value, torch.Tensor):
-            batch[key] = torch.stack(values)
+            batch[key] = stacked(values)
         else:
             batch[key] = torch.tensor(values) if isinstance(value, int) else values
     return batch

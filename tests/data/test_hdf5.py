@@ -10,6 +10,7 @@ import torch
 from tats.data.codes import CodeFile
 from tats.data.config import DataConfig
 from tats.data.hdf5 import VideoFile
+from tats.data.loader import Clips, Failure, collate
 from tats.data.module import VideoData
 from tats.flags import UserError
 
@@ -164,3 +165,21 @@ def test_crops_larger_than_the_codes_and_codes_out_of_range_are_refused(tmp_path
     write(path, shape=(6, 5), data=np.full((18, 6, 5), 40), n_codes=40)
     with pytest.raises(UserError, match=r"codes 40 to 40 do not lie in \[0, 40\)"):
         CodeFile(config_of(path, vtokens=True, spatial_length=4), "train").read(0, 0, DRAW)
+
+
+@pytest.mark.parametrize("settings", [{}, {"sample_every_n_frames": 3}, {"resolution": 4}])
+def test_frames_of_a_batch_are_those_of_its_clips(tmp_path, settings):
+    source = VideoFile(config_of(write(tmp_path / "videos.h5"), **settings), "train")
+    clips = Clips(source, 7, train=True, raw=True)
+    places = [(1, 2), (0, 0), (1, 1), (4, 2)]
+    batch, alone = collate(clips.__getitems__(places)), collate([clips[place] for place in places])
+    assert batch.keys() == alone.keys() and ("frames" in batch) == ("resolution" not in settings)
+    assert all(torch.equal(batch[key], alone[key]) for key in alone)
+
+
+def test_a_batch_of_frames_that_can_not_be_read_fails(tmp_path):
+    clips = Clips(VideoFile(config_of(write(tmp_path / "videos.h5")), "train"), 7, train=True, raw=True)
+    with h5py.File(tmp_path / "videos.h5", "r+") as file:
+        del file["train_data"]
+    failed = collate(clips.__getitems__([(0, 0), (0, 1)]))
+    assert isinstance(failed, Failure) and "videos.h5" in failed.message

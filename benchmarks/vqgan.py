@@ -5,10 +5,10 @@
     python benchmarks/vqgan.py --size ci          # seconds: checks only that all ways agree
 
 16 frames of the default VQGAN, random weights and batch statistics. Channels lie last in memory, as in a VQGAN that was
-loaded from a file, but in one of the ways; bf16 is what torch's autocast makes of it. One thread and processor time, because other
-programs share this machine; the order of the ways alternates. The floor is what the convolutions must compute, at the
-rate of a large matrix product in that format measured in the same run. Nothing is timed before the pictures and codes
-agree.
+loaded from a file, but in one of the ways; bf16 is what torch's autocast makes of it. One thread and processor time,
+because other programs share this machine; the order of the ways alternates. The floor is what the convolutions must
+compute, at the rate of a large matrix product in that format measured in the same run. Nothing is timed before the
+pictures and codes agree.
 """
 
 import os

@@ -2,13 +2,12 @@
 
 import json
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from tats.vqgan.config import VQGANConfig
-from tats.vqgan.train import VQGANTraining, channels_last_wins
+from tats.vqgan.train import VQGANTraining
 from tats.vqgan.train_config import VQGANTrainConfig
 
 STORED = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "channels_last.json"
@@ -40,26 +39,9 @@ def module_of(norm="batch", **flags):
     return VQGANTraining(model, VQGANTrainConfig(disc_channels=2, disc_layers=1, **flags))
 
 
-@pytest.mark.parametrize(
-    "asked, precision, last", [(None, "bf16-mixed", True), (None, "32-true", False), (False, "bf16-mixed", False)]
-)
-def test_the_order_is_chosen_once_device_and_format_are_known(monkeypatch, asked, precision, last):
-    monkeypatch.setattr(VQGANTraining, "trainer", SimpleNamespace(precision=precision))
-    module = module_of(channels_last=asked)
-    module.setup("fit")
-    weight = module.vqgan.encoder.conv_first.conv.weight
-    assert module.channels_last == last == weight.is_contiguous(memory_format=torch.channels_last_3d)
-
-
 @pytest.mark.parametrize("row", MEASURED, ids=lambda row: f"{row['norm']}, {row['format']}")
-def test_the_choice_is_what_was_measured(row):
-    model = VQGANConfig(n_hiddens=16, norm_type=row["norm"])
-    chosen = channels_last_wins(model, "cpu", {"fp32": "32-true", "bf16": "bf16-mixed"}[row["format"]])
-    assert chosen == (row["times_faster"] > 1.02)
-
-
-def test_other_devices_than_cpus_keep_the_usual_order():
-    assert not channels_last_wins(VQGANConfig(norm_type="batch"), "cuda", "bf16-mixed")
+def test_the_default_is_what_was_measured(row):
+    assert VQGANTrainConfig().channels_last == (row["times_faster"] > 1.02)
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])

@@ -1,6 +1,7 @@
 """Keys and values of what has been seen."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -237,7 +238,8 @@ class KVCache:
             return kernels.decode_new_tokens(q, keys, values, ends, (scales[0], scales[1]) if scales else None)
         if scales:
             keys, values = widened(keys, scales[0], q.dtype), widened(values, scales[1], q.dtype)
-        seen = _seen(_causal(q) if mask is None else mask, ends[:, None, None], self.size)[:, None]  # [M, 1, L, L_max]
+        mask = _causal(q.shape[2], q.device) if mask is None else mask
+        seen = _seen(mask, ends[:, None, None], self.size)[:, None]  # [M, 1, L, L_max]
         return scaled_dot_product_attention(q, keys, values, attn_mask=seen)
 
     def _floats(self, layer: int, row: int, end: int, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -256,13 +258,19 @@ def _look(q: Tensor, keys: Tensor, values: Tensor, end: int, room: Tensor, mask:
     """Attention of the last of `end` cached tokens.  q [B, N, L, D]; keys, values [B, N, L_max, D] -> [B, N, L, D]"""
     if mask is None and q.shape[2] == 1:
         return kernels.decode_attention(q[:, :, 0], keys, values, end, room)[:, :, None]
-    seen = _seen(_causal(q) if mask is None else mask, end, end)  # [L, end]
+    seen = _causal_until(q.shape[2], end, q.device) if mask is None else _seen(mask, end, end)  # [L, end]
     return scaled_dot_product_attention(q, keys[:, :, :end], values[:, :, :end], attn_mask=seen)
 
 
-def _causal(q: Tensor) -> Tensor:
+def _causal(length: int, device: torch.device) -> Tensor:
     """New tokens look at themselves and at those in front of them: bool [L, L]."""
-    return torch.ones(q.shape[2], q.shape[2], dtype=torch.bool, device=q.device).tril()
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril()
+
+
+@lru_cache(maxsize=1)  # all layers ask for the same one
+def _causal_until(length: int, end: int, device: torch.device) -> Tensor:
+    """The same for the last of `end` tokens: bool [L, end]."""
+    return _seen(_causal(length, device), end, end)
 
 
 def _seen(mask: Tensor, end: Tensor | int, size: int) -> Tensor:

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -154,7 +155,7 @@ def fingerprint(model: VQGAN | GPT | str | Path) -> str:
     for name, value in sorted(model.state_dict().items()):
         if not name.endswith(_NO_FUNCTION):
             digest.update(f"{name}{tuple(value.shape)}".encode())
-            digest.update(value.detach().to("cpu", torch.float32).contiguous().numpy().tobytes())
+            digest.update(value.detach().to("cpu", torch.float32).contiguous().view(-1).numpy())
     return digest.hexdigest()[:16]
 
 
@@ -352,8 +353,7 @@ def _compare_size(wanted: Mapping[str, Tensor], path: Path) -> None:
 
 def _check_numbers(state: Mapping[str, Tensor], path: Path) -> None:
     """Raise `UserError` where a weight is no number: nothing but more of them can come out of such a model."""
-    floats = {name: value for name, value in state.items() if value.is_floating_point()}
-    bad = [name for name, value in floats.items() if not bool(value.sum(dtype=torch.float64).isfinite())]
+    bad = [name for name, value in state.items() if value.is_floating_point() and not _is_finite(value)]
     if bad:
         raise UserError(
             f"{path}: {len(bad)} of {len(state)} tensors hold NaN or infinity ({_some(bad)}): the training that wrote "
@@ -361,12 +361,20 @@ def _check_numbers(state: Mapping[str, Tensor], path: Path) -> None:
         )
 
 
+def _is_finite(value: Tensor) -> bool:
+    """Whether no number is NaN or infinite: a sum would be, too. Its own type is fast, but may overflow."""
+    return bool(value.sum().isfinite()) or bool(value.sum(dtype=torch.float64).isfinite())
+
+
 def _own(value: Tensor, dtype: torch.dtype | None = None, device: Device | None = None) -> Tensor:
     """A contiguous copy with a storage of its own: stored tensors may overlap, be shared, or be views of a file."""
-    copy = value.detach().to(device=device, dtype=dtype)
-    return (
-        copy.clone(memory_format=torch.contiguous_format) if copy.data_ptr() == value.data_ptr() else copy.contiguous()
-    )
+    dtype, device = dtype or value.dtype, torch.device(device or value.device)
+    if device.type != "cpu":
+        copy = value.detach().to(device=device, dtype=dtype)
+        again = copy.data_ptr() == value.data_ptr()
+        return copy.clone(memory_format=torch.contiguous_format) if again else copy.contiguous()
+    room = torch.from_numpy(np.empty(value.numel() * dtype.itemsize, np.uint8))  # numpy asks for large pages
+    return room.view(dtype).view(value.shape).copy_(value.detach())
 
 
 def _some(names: Iterable[str], most: int = 6) -> str:

@@ -132,7 +132,7 @@ def vqgan(size: str, way: str, norm: str = "batch") -> tuple[Alone, Tensor]:
     )  # fmt: skip
     config = VQGANTrainConfig(
         discriminator_iter_start=0, gan_feat_weight=published_training.FEATURES, shared_forward="shared" in way,
-        channels_last=not way.endswith("first") and way != "published",  # as training itself chooses
+        channels_last=way.endswith("last"),
         disc_channels=64 if side > 16 else 4,
     )  # fmt: skip
     module = Alone(model, config, lr=1e-4).train()

@@ -35,7 +35,6 @@ from tats.vqgan.pictures import Schedule, show
 from tats.vqgan.train_config import VQGANTrainConfig
 
 GENERATOR, CRITIC = 0, 1  # the players
-LAST = ("batch",)  # norms whose networks are faster on CPUs with channels last in memory
 RETIRING = 0.9  # part of the run after which codes that fell out of use retire, with --rate_weight
 
 
@@ -75,9 +74,8 @@ class VQGANTraining(pl.LightningModule):
         self.clip, self.clip_by, self.total_updates = clip, clip_by or "norm", total_updates
         self.vqgan = vqgan or VQGAN(model)
         self.vqgan.codebook.start, self.vqgan.codebook.rate = config.codebook_start, config.rate_weight
-        self.channels_last = False
         if config.channels_last:
-            self.keep_channels_last()
+            self.vqgan.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         if config.has_critics:
             sizes = (self.vqgan.config.image_channels, config.disc_channels, config.disc_layers)
             self.image_discriminator = Discriminator(2, *sizes)
@@ -147,16 +145,6 @@ class VQGANTraining(pl.LightningModule):
             players.append([p for critic in self.critics for p in critic.parameters()])
         return players
 
-    def keep_channels_last(self) -> None:
-        """From now on the channels of weights and clips of the VQGAN lie side by side in memory."""
-        self.channels_last = True
-        self.vqgan.to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-
-    def setup(self, stage: str) -> None:
-        """The device is known here: choose the order of the channels, unless a flag has."""
-        if self.config.channels_last is None and channels_last_wins(self.vqgan.config, self.device.type):
-            self.keep_channels_last()
-
     def configure_optimizers(self) -> list[torch.optim.Optimizer]:
         betas = self.config.adam_betas
         return [torch.optim.Adam(player, lr=self.learning_rate, betas=betas) for player in self.players()]
@@ -208,7 +196,7 @@ class VQGANTraining(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         video = batch["video"]
-        if self.channels_last:
+        if self.config.channels_last:
             video = video.contiguous(memory_format=torch.channels_last_3d)
         self.log("step", float(self.updates))  # the axis of all logs: updates, not steps of both optimizers
         draws = self.draws(GENERATOR)
@@ -345,12 +333,6 @@ class VQGANTraining(pl.LightningModule):
         self._schedule.early = under_way.get("early", self._schedule.early)
         self.vqgan.codebook.chosen = under_way.get("chosen")
         self.vqgan.codebook.gather_again(under_way.get("gathered", []))
-
-
-def channels_last_wins(model: VQGANConfig, device: str) -> bool:
-    """Where a training step was measured to be faster with channels last (benchmarks/results/channels_last.json).
-    Other devices than CPUs were not measured."""
-    return device == "cpu" and model.norm_type in LAST
 
 
 def check_sizes(model: VQGANConfig, config: VQGANTrainConfig, lpips: LPIPS | None) -> None:

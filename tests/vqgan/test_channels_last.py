@@ -1,17 +1,11 @@
 """The order of the channels in memory, and compiled networks, change speed and no results."""
 
-import json
-from pathlib import Path
-
 import pytest
 import torch
 
 from tats.vqgan.config import VQGANConfig
-from tats.vqgan.train import VQGANTraining, channels_last_wins
+from tats.vqgan.train import VQGANTraining
 from tats.vqgan.train_config import VQGANTrainConfig
-
-STORED = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "channels_last.json"
-MEASURED = json.loads(STORED.read_text(encoding="utf-8"))["details"]["layouts"] if STORED.exists() else []
 
 
 def test_channels_last_gives_the_same_loss_and_gradients():
@@ -37,27 +31,6 @@ def module_of(norm="batch", **flags):
     torch.manual_seed(0)
     model = VQGANConfig(n_hiddens=16, embedding_dim=4, n_codes=16, downsample=(1, 2, 2), norm_type=norm)
     return VQGANTraining(model, VQGANTrainConfig(disc_channels=2, disc_layers=1, **flags))
-
-
-@pytest.mark.parametrize(
-    "asked, norm, last",
-    [(None, "batch", True), (None, "group", False), (False, "batch", False), (True, "group", True)],
-)
-def test_the_order_is_chosen_once_the_device_is_known(asked, norm, last):
-    module = module_of(norm, channels_last=asked)
-    module.setup("fit")
-    weight = module.vqgan.encoder.conv_first.conv.weight
-    assert module.channels_last == last == weight.is_contiguous(memory_format=torch.channels_last_3d)
-
-
-@pytest.mark.parametrize("row", MEASURED, ids=lambda row: f"{row['norm']}, {row['format']}")
-def test_the_choice_is_what_was_measured(row):
-    chosen = channels_last_wins(VQGANConfig(n_hiddens=16, norm_type=row["norm"]), "cpu")
-    assert chosen == (row["times_faster"] > 1.03)  # less is noise
-
-
-def test_other_devices_than_cpus_keep_the_usual_order():
-    assert not channels_last_wins(VQGANConfig(norm_type="batch"), "cuda")
 
 
 @pytest.mark.parametrize("norm", ["batch", "group"])

@@ -7,6 +7,7 @@ memory is taken.
 import io
 import math
 import struct
+import sys
 import tokenize
 import zipfile
 import zlib
@@ -54,7 +55,7 @@ def read_npy(path: Path) -> np.ndarray:
             begin = file.tell()
         if announced > path.stat().st_size - begin:
             raise ValueError(f"it announces {announced:,} bytes of numbers and has {path.stat().st_size - begin:,}")
-        array = np.load(path, mmap_mode="r" if announced else None, allow_pickle=False)
+        array = _checked_text(np.load(path, mmap_mode="r" if announced else None, allow_pickle=False))
     except BROKEN as error:
         raise ArrayError(f"{path}: {reason(error)}") from None
     if not isinstance(array, np.ndarray):
@@ -88,7 +89,16 @@ def _member(file: zipfile.ZipFile, about: zipfile.ZipInfo) -> np.ndarray:
         if announced != about.file_size - member.tell():
             raise ValueError(f"{about.filename} announces {announced:,} bytes of numbers, and has others")
     with file.open(about) as member:
-        return np.lib.format.read_array(member, allow_pickle=False)
+        return _checked_text(np.lib.format.read_array(member, allow_pickle=False))
+
+
+def _checked_text(array: np.ndarray) -> np.ndarray:
+    """The array, unless it is of text with numbers that no character has: Python fails in its core on those."""
+    if array.dtype.kind == "U":
+        points = np.frombuffer(array.tobytes(), np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+        if points.max(initial=0) > sys.maxunicode:
+            raise ValueError("holds text with characters that there are none of")
+    return array
 
 
 def _announced(file: Any) -> int:

@@ -349,7 +349,7 @@ def _read_pictures(paths: Iterable[Path]) -> Iterator[NDArray[Any]]:
                 for number, frame in enumerate(ImageSequence.Iterator(picture), 1):
                     limits.check_frames(number)
                     limits.check_picture(*frame.size)
-                    yield np.asarray(frame.convert("RGB"))
+                    yield np.asarray(frame if frame.mode == "RGB" else frame.convert("RGB"))
         except (*BROKEN, limits.TooLarge) as error:
             raise UserError(f"{path} cannot be read: {reason(error)}.") from error
         except Image.DecompressionBombError as error:

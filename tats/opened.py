@@ -53,17 +53,28 @@ def open_picture(source: Any) -> Any:
         OSError (and what else PIL raises): it is of no form in `PICTURES`, or damaged. Later frames of an animation
             that are too large raise PIL's DecompressionBombError.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
-    Image.MAX_IMAGE_PIXELS = None  # PIL's own limit, which no flag of ours could raise; ours comes before any decoding
-    picture = Image.open(source, formats=PICTURES)
+    # An animation's frames may reach beyond its screen, the first one too, and PIL makes room for them before they can
+    # be looked at. It raises DecompressionBombError above twice this, and a warning below that says nothing here.
+    Image.MAX_IMAGE_PIXELS = bound = max(limits.limit("max_pixels") // 2, 1)
+    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+    try:
+        picture = Image.open(source, formats=PICTURES)
+    except Image.DecompressionBombError:
+        try:  # PIL tells no width and height; other forms make no room when they are opened
+            Image.MAX_IMAGE_PIXELS = None
+            with Image.open(source, formats=[each for each in PICTURES if each != "GIF"]) as picture:
+                limits.check_picture(*picture.size)
+        except UnidentifiedImageError:
+            most = f"--max_pixels allows {limits.limit('max_pixels'):,}"
+            raise limits.TooLarge(f"a frame of it has more pixels than {most}") from None
+        finally:
+            Image.MAX_IMAGE_PIXELS = bound
+        raise
     try:
         limits.check_picture(*picture.size)
     except limits.TooLarge:
         picture.close()
         raise
-    # Frames behind the first may reach beyond it, and PIL makes room for them before they can be looked at: from here
-    # on it raises DecompressionBombError above twice this, and its warning below that says nothing here.
-    Image.MAX_IMAGE_PIXELS = max(limits.limit("max_pixels") // 2, 1)
-    warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
     return picture

@@ -277,18 +277,29 @@ def test_playlists_that_lead_to_other_files_are_no_videos(tmp_path, content):
             reader(path)
 
 
-def test_a_later_frame_of_an_animation_that_is_huge_takes_no_memory(tmp_path):
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_frame_of_an_animation_that_is_huge_takes_no_memory(tmp_path, number):
     from PIL import Image
 
     frames = [Image.new("RGB", (32, 24), colour) for colour in ("red", "blue")]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:], disposal=2)
     data = bytearray((tmp_path / "a.gif").read_bytes())
-    second = data.index(b"\x2c", data.index(b"\x2c\0\0\0\0\x20\0\x18\0") + 10)
-    assert data[second + 5 : second + 9] == b"\x20\0\x18\0"  # 32 x 24
-    data[second + 5 : second + 9] = b"\xff\xff\xff\xff"
+    at = data.index(b"\x2c\0\0\0\0\x20\0\x18\0")
+    at = data.index(b"\x2c", at + 10) if number else at
+    assert data[at + 5 : at + 9] == b"\x20\0\x18\0"  # 32 x 24
+    data[at + 5 : at + 9] = b"\xff\xff\xff\xff"
     (tmp_path / "a.gif").write_bytes(data)
     with pytest.raises(UserError, match=r"a\.gif cannot be read: a frame of it has more pixels than --max_pixels"):
         read_frames(tmp_path / "a.gif")
+
+
+def test_text_of_arrays_that_is_none_is_refused(tmp_path):
+    text = np.array(["abc"]).view(np.uint32) | np.uint32(0x7F000000)
+    np.savez(tmp_path / "a.npz", text.view("<U3"))
+    np.save(tmp_path / "a.npy", text.view("<U3"))
+    for reader, name in ((read_npz, "a.npz"), (read_npy, "a.npy")):
+        with pytest.raises(UserError, match="characters that there are none of"):
+            reader(tmp_path / name)
 
 
 def test_postscript_is_no_picture(tmp_path):

@@ -156,7 +156,8 @@ class Statistics:
         fits = scatter.shape == (width, width) and features.shape == (len(places), width) and places.ndim == 1
         numbers = all(each.dtype in (np.float32, np.float64) for each in (mean, scatter, features, weights))
         finite = numbers and all(bool(np.isfinite(each).all()) for each in (mean, scatter, features, weights))
-        if not fits or not finite or count < 1 or weights.min() <= 0:
+        kept = keep > 0 and len(places) == min(count, keep)
+        if not fits or not finite or count < 1 or clips < 0 or not kept or weights.min() <= 0:
             raise ValueError("moments and features contradict each other, or are no numbers")
         size = (int(shape[0]), int(shape[1]), int(shape[2]))
         found = cls(network, clips=clips, shape=size if size[-1] else None, keep=keep)

@@ -126,6 +126,17 @@ def test_what_is_stored_is_what_was_found(tmp_path):
         Statistics().save(tmp_path / "empty.npz")
 
 
+@pytest.mark.parametrize("sizes", [[30, 30, -5], [30, 30, 0], [30, 1, 100], [30, 31, 100], [-1, 30, 100], [30, 30, 20]])
+def test_sizes_that_contradict_the_features_are_refused(tmp_path, sizes):
+    describe_clips(some_clips(30), Means(), "real", keep=100).save(tmp_path / "a.npz")
+    with np.load(tmp_path / "a.npz") as stored:
+        arrays = dict(stored)
+    assert arrays["sizes"].tolist() == [30, 30, 100] and len(Statistics.load(tmp_path / "a.npz").features) == 30
+    np.savez(tmp_path / "a.npz", **{**arrays, "sizes": np.array(sizes)})
+    with pytest.raises(ValueError, match="contradict each other"):
+        Statistics.load(tmp_path / "a.npz")
+
+
 def test_the_cache_computes_once_for_each_key(tmp_path, capsys):
     calls = []
 

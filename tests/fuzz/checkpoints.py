@@ -96,7 +96,8 @@ def told(content: dict[str, Any], rng: random.Random) -> dict[str, Any]:
         content["config"] = mutate.tree(content["config"], rng)
     elif way == 0:
         flags = vars(content["hyper_parameters"]["args"])
-        content["hyper_parameters"]["args"] = argparse.Namespace(**mutate.tree(flags, rng))
+        other = mutate.tree(flags, rng)
+        content["hyper_parameters"]["args"] = argparse.Namespace(**other) if isinstance(other, dict) else other
     elif way == 1:
         state[name] = rng.choice(
             (

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from fuzz import all as formats
-from fuzz.run import Child, Found, seed, show
+from fuzz.run import Child, Found, seed, show, told
 
 INPUTS = 5
 
@@ -36,6 +36,13 @@ def test_a_reader_that_hangs_crashes_or_raises_is_found():
         found.add(number, {"how": how, "said": "x", "parsed": True, "grown": 0, "lines": []})
     found.add(6, {"how": "read", "said": "", "parsed": True, "grown": 10_000, "lines": []})
     assert [number for number, _, _ in found.failures] == [2, 3, 4, 5, 6] and found.inputs == 7
+
+
+def test_what_is_stored_of_a_failure_names_no_folder_of_a_machine():
+    trace = (
+        'Traceback:\n  File "/a/b.py", line 1\nUserError: /tmp/x-1/input/film.gif cannot be read: 3/4 of it is gone.\n'
+    )
+    assert told(7, "memory", trace) == "input 7, memory: UserError: film.gif cannot be read: 3/4 of it is gone."
 
 
 def test_the_command_names_formats_it_does_not_know():

@@ -87,3 +87,9 @@ def test_a_result_says_where_it_comes_from(project):
     assert stored["machine"]["torch"]
     with pytest.raises(ValueError, match="a row has 1 cells, the table 2 columns"):
         tables.store("wrong", ["a", "b"], [[1]], command="", folder=project)
+
+
+@pytest.mark.parametrize("path", sorted(tables.RESULTS.glob("*.json")), ids=lambda path: path.stem)
+def test_results_name_no_folder_of_a_machine(path):
+    text = path.read_text(encoding="utf-8")
+    assert not [folder for folder in ("/tmp/", "/root/", "/home/", str(ROOT)) if folder in text]

@@ -13,6 +13,7 @@ where fewer than 30 % of the inputs of a format got past the first parse.
 import argparse
 import json
 import os
+import re
 import select
 import subprocess
 import sys
@@ -209,6 +210,11 @@ def distinct(failures: list[tuple[int, str, str]]) -> list[tuple[int, str, str]]
     return list(kinds.values())
 
 
+def told(number: int, how: str, text: str) -> str:
+    """A failure as it is stored: which input, and the last line of what was said, without the folders of a machine."""
+    return f"input {number}, {how}: " + re.sub(r"/(?:[^\s/'\"]+/)+", "", text.strip().splitlines()[-1])
+
+
 def fine(found: Found) -> bool:
     """Whether nothing was found, and enough got past the first parse."""
     return not found.failures and (found.inputs < 50 or found.parsed >= PARSED * found.inputs)
@@ -240,7 +246,7 @@ def store(results: list[Found], command: str) -> None:
     )
     details = {
         "lines": {found.name: covered(found) for found in results},
-        "failures": {found.name: found.failures for found in results if found.failures},
+        "failures": {f.name: [told(*each) for each in f.failures] for f in results if f.failures},
     }
     tables.store("reliability_inputs", columns, rows, command=command, note=note, details=details)
 

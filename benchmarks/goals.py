@@ -251,8 +251,10 @@ def summary(stored: Stored) -> str:
         rows,
         "One thread and processor time on a CPU (command to file: the wall's clock); the published way is written anew "
         "in `benchmarks/` and checked against ours before anything is timed. One code: default size, at position 960 "
-        "of 1024. Floor: what must be read or computed at the rates measured in the same run. Which command measured "
-        "each line, on what machine and when: [docs/speed.md](docs/speed.md).",
+        "of 1024. Floor: what must be read or computed at the rates measured in the same run. How many "
+        "times faster ours is also depends on how dear fresh memory is on a machine: "
+        "[measuring it](docs/speed.md#measuring-it). Which command measured each line, on what machine and when: "
+        "[docs/speed.md](docs/speed.md).",
     )
 
 

@@ -31,6 +31,14 @@ def test_logits_that_are_too_far_away_are_not_timed():
             sampling_ways.check(ways | {"fp32": ways["int8"]})
 
 
+def test_engines_share_one_past_and_agree_at_every_size():
+    config = sampling.Config(size="ci", rounds=1, no_compile=True)
+    with torch.no_grad():
+        found = list(sampling.steps("ci", (1, 2), config, LIMITS))
+    assert [row["batch"] for row in found] == [1, 1, 1, 2, 2, 2]
+    assert all(set(row["errors"]) == {"published", "plain", *sampling_ways.ENGINES} for row in found)
+
+
 def test_the_step_for_torch_compile_is_the_step_of_the_model(monkeypatch):
     monkeypatch.setattr(torch, "compile", lambda step, **settings: step)
     gpt = sampling_ways.make_model("ci")

@@ -40,7 +40,7 @@ def test_a_reader_that_hangs_crashes_or_raises_is_found():
 
 def test_what_is_stored_of_a_failure_names_no_folder_of_a_machine():
     trace = (
-        'Traceback:\n  File "/a/b.py", line 1\nUserError: /tmp/x-1/input/film.gif cannot be read: 3/4 of it is gone.\n'
+        'Traceback:\n  File "/a/b.py", line 1\nUserError: /var/x-1/input/film.gif cannot be read: 3/4 of it is gone.\n'
     )
     assert told(7, "memory", trace) == "input 7, memory: UserError: film.gif cannot be read: 3/4 of it is gone."
 
